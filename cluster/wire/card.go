@@ -1,0 +1,193 @@
+package wire
+
+import (
+	"net/netip"
+	"time"
+
+	"godwit/fib"
+)
+
+// CardConfig is the whole desired state of one line card. The card applies the
+// difference to what it has; applying the same again changes nothing.
+type CardConfig struct {
+	Card       fib.CardID        `json:"card"`
+	Workers    int               `json:"workers"`     // forwarding workers, from 1
+	FabricDir  string            `json:"fabric_dir"`  // where the shared-memory rings between cards live
+	Cards      []fib.CardID      `json:"cards"`       // all cards of the chassis
+	CaptureMax int               `json:"capture_max"` // captures at a time
+	VRFs       []VRFConfig       `json:"vrfs"`
+	Ports      []PortConfig      `json:"ports"`      // this card's
+	Interfaces []InterfaceConfig `json:"interfaces"` // this card's
+	Neighbors  []StaticNeighbor  `json:"neighbors,omitempty"`
+}
+
+// VRFConfig is a VRF as a line card sees it.
+type VRFConfig struct {
+	ID    fib.VRF `json:"id"`
+	Name  string  `json:"name"`
+	NetNS string  `json:"netns"` // path of the host stack's namespace
+	TUN   string  `json:"tun"`   // name of the VRF's multi-queue TUN in it (already made); empty: none
+}
+
+// PortConfig is one physical port.
+type PortConfig struct {
+	ID     fib.PortID `json:"id"`
+	Device string     `json:"device"` // kernel device in the line card's namespace
+	Mode   string     `json:"mode"`   // "auto", "native", "generic", "afpacket"
+	Queues int        `json:"queues"` // 0: as many as the device has
+}
+
+// InterfaceConfig is one routed interface.
+type InterfaceConfig struct {
+	ID        fib.InterfaceID `json:"id"`
+	Name      string          `json:"name"`
+	Port      fib.PortID      `json:"port"`
+	VLAN      uint16          `json:"vlan,omitempty"` // 802.1Q tag, 0: untagged
+	VRF       fib.VRF         `json:"vrf"`
+	MTU       int             `json:"mtu"`            // of the IP packet, in bytes
+	Addresses []netip.Prefix  `json:"addresses"`      // with host bits: 192.0.2.1/24; includes the IPv6 link-local
+	TAP       string          `json:"tap"`            // name of the TAP in the VRF's namespace (already made, persistent, MAC and addresses set)
+	Down      bool            `json:"down,omitempty"` // administratively
+}
+
+// StaticNeighbor is a configured ARP or ND entry.
+type StaticNeighbor struct {
+	Interface fib.InterfaceID `json:"interface"`
+	Address   netip.Addr      `json:"address"`
+	MAC       string          `json:"mac"`
+}
+
+// CardResult is the reply to SetCard: what could not be done (a device that is
+// missing is retried by the card; the rest works).
+type CardResult struct {
+	Problems []string `json:"problems,omitempty"`
+}
+
+// FIBAckBody acknowledges every batch up to Seq of the epoch; with Error, the
+// batch after Seq was refused and the publisher must start a new epoch.
+type FIBAckBody struct {
+	Epoch uint32 `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+	Error string `json:"error,omitempty"`
+}
+
+// Counters counts packets and bytes.
+type Counters struct {
+	RxPackets uint64 `json:"rx_packets"`
+	RxBytes   uint64 `json:"rx_bytes"`
+	TxPackets uint64 `json:"tx_packets"`
+	TxBytes   uint64 `json:"tx_bytes"`
+	Drops     uint64 `json:"drops"` // sum of the named drops on ingress here
+	Punts     uint64 `json:"punts"` // to the host stack or the slow path
+}
+
+// PortStatus is one port as it is.
+type PortStatus struct {
+	ID         fib.PortID        `json:"id"`
+	Device     string            `json:"device"`
+	Up         bool              `json:"up"`             // carrier, and attached
+	Mode       string            `json:"mode,omitempty"` // "native copy", "native zerocopy", "generic", "afpacket"
+	Queues     int               `json:"queues"`
+	MAC        string            `json:"mac,omitempty"`
+	Reason     string            `json:"reason,omitempty"` // why down, or why not native
+	Counters   Counters          `json:"counters"`
+	Interfaces []InterfaceStatus `json:"interfaces"`
+}
+
+// InterfaceStatus is one routed interface as it is.
+type InterfaceStatus struct {
+	ID       fib.InterfaceID `json:"id"`
+	Name     string          `json:"name"`
+	VLAN     uint16          `json:"vlan,omitempty"`
+	VRF      fib.VRF         `json:"vrf"`
+	Up       bool            `json:"up"`
+	Counters Counters        `json:"counters"`
+}
+
+// PortList is the reply to GetPorts.
+type PortList struct {
+	Card  fib.CardID   `json:"card"`
+	Ports []PortStatus `json:"ports"`
+}
+
+// NeighborQuery selects neighbours; zero fields match all.
+type NeighborQuery struct {
+	VRF       *fib.VRF        `json:"vrf,omitempty"`
+	Interface fib.InterfaceID `json:"interface,omitempty"`
+	Address   netip.Addr      `json:"address,omitzero"`
+}
+
+// Neighbor is one ARP or ND entry.
+type Neighbor struct {
+	Interface fib.InterfaceID `json:"interface"`
+	VRF       fib.VRF         `json:"vrf"`
+	Address   netip.Addr      `json:"address"`
+	MAC       string          `json:"mac,omitempty"`
+	State     string          `json:"state"` // "incomplete", "reachable", "stale", "probe", "permanent", "failed"
+	Age       time.Duration   `json:"age_ns"`
+}
+
+// NeighborList is the reply to GetNeighbors.
+type NeighborList struct {
+	Neighbors []Neighbor `json:"neighbors"`
+}
+
+// FIBQuery selects routes of a VRF, in order of prefix, a page at a time.
+type FIBQuery struct {
+	VRF     fib.VRF      `json:"vrf"`
+	Address netip.Addr   `json:"address,omitzero"` // longest match for it only
+	Prefix  netip.Prefix `json:"prefix,omitzero"`  // it and its more-specifics
+	After   netip.Prefix `json:"after,omitzero"`   // continue behind this one
+	Limit   int          `json:"limit"`            // 0: 10,000
+}
+
+// FIBEntry is one route as the card forwards it.
+type FIBEntry struct {
+	Prefix   netip.Prefix  `json:"prefix"`
+	Group    uint32        `json:"group"`
+	Kind     string        `json:"kind"`
+	NextHops []fib.NextHop `json:"next_hops,omitempty"`
+}
+
+// FIBList is the reply to GetFIB; More tells to continue After the last one.
+type FIBList struct {
+	Entries []FIBEntry `json:"entries"`
+	More    bool       `json:"more,omitempty"`
+}
+
+// FIBStats is the reply to GetFIBStats.
+type FIBStats struct {
+	Card   fib.CardID    `json:"card"`
+	Epoch  uint32        `json:"epoch"`
+	Seq    uint64        `json:"seq"`
+	Groups int           `json:"groups"`
+	VRFs   []FIBVRFStats `json:"vrfs"`
+}
+
+// FIBVRFStats counts one VRF's routes and memory.
+type FIBVRFStats struct {
+	VRF     fib.VRF `json:"vrf"`
+	Routes4 int     `json:"routes4"`
+	Routes6 int     `json:"routes6"`
+	Bytes   int     `json:"bytes"`
+}
+
+// Drop is a named drop counter.
+type Drop struct {
+	Node   string `json:"node"`
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count"`
+	Help   string `json:"help,omitempty"`
+}
+
+// DropList is the reply to GetDrops.
+type DropList struct {
+	Card  fib.CardID `json:"card"`
+	Drops []Drop     `json:"drops"`
+}
+
+// CaptureRequest starts or stops a capture on an interface.
+type CaptureRequest struct {
+	Interface fib.InterfaceID `json:"interface"`
+	Snap      int             `json:"snap"` // bytes kept of a frame, 0: all
+}
