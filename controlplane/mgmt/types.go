@@ -1,0 +1,317 @@
+package mgmt
+
+import (
+	"net/netip"
+	"time"
+
+	"godwit/cluster/wire"
+	"godwit/event"
+	"godwit/fib"
+)
+
+// Version says what runs.
+type Version struct {
+	Product  string        `json:"product"` // "godwit"
+	Version  string        `json:"version"`
+	BuildID  string        `json:"build_id,omitempty"`
+	Go       string        `json:"go"`
+	Hostname string        `json:"hostname,omitempty"`
+	Kernel   string        `json:"kernel,omitempty"`
+	Instance string        `json:"instance"`
+	Started  time.Time     `json:"started"` // of the routing engine
+	Uptime   time.Duration `json:"uptime_ns"`
+}
+
+// Modules lists the router's processes.
+type Modules struct {
+	Modules []wire.ModuleStatus `json:"modules"`
+}
+
+// VRFs lists the routing instances.
+type VRFs struct {
+	VRFs []VRF `json:"vrfs"`
+}
+
+// VRF is one routing instance.
+type VRF struct {
+	Name       string   `json:"name"`
+	ID         fib.VRF  `json:"id"`
+	NetNS      string   `json:"netns"`
+	Interfaces []string `json:"interfaces"`
+	Routes4    int      `json:"routes4"` // installed prefixes
+	Routes6    int      `json:"routes6"`
+}
+
+// Interfaces lists the routed interfaces.
+type Interfaces struct {
+	Interfaces []Interface `json:"interfaces"`
+}
+
+// Interface is one routed interface, as configured and as it is.
+type Interface struct {
+	Name        string          `json:"name"`
+	ID          fib.InterfaceID `json:"id"`
+	Description string          `json:"description,omitempty"`
+	VRF         string          `json:"vrf"`
+	Card        uint16          `json:"card"`
+	Device      string          `json:"device"`
+	VLAN        uint16          `json:"vlan,omitempty"`
+	Admin       string          `json:"admin"`            // "up", "down"
+	State       string          `json:"state"`            // "up", "down"
+	Reason      string          `json:"reason,omitempty"` // why down
+	Since       time.Time       `json:"since,omitzero"`
+	MAC         string          `json:"mac,omitempty"`
+	MTU         int             `json:"mtu"`
+	Addresses   []netip.Prefix  `json:"addresses"` // with host bits; includes the link-local one
+	Mode        string          `json:"mode,omitempty"`
+	Queues      int             `json:"queues,omitempty"`
+	Counters    wire.Counters   `json:"counters"`
+}
+
+// Route is one prefix of the RIB.
+type Route struct {
+	VRF       string       `json:"vrf"`
+	Prefix    netip.Prefix `json:"prefix"`
+	Installed bool         `json:"installed"` // one of the candidates is in the FIB
+	Group     fib.GroupID  `json:"group,omitempty"`
+	// Candidates in the order of the decision; one is Chosen if Installed.
+	// Without detail or lookup only the chosen one (or, if none is usable, all).
+	Candidates []Candidate `json:"candidates"`
+}
+
+// Candidate is one protocol's offer for a prefix.
+type Candidate struct {
+	Protocol string `json:"protocol"` // "local", "connected", "static", "bgp"
+	Distance uint8  `json:"distance"`
+	Tag      uint32 `json:"tag,omitempty"`
+	Kind     string `json:"kind"` // "forward", "local", "blackhole", "reject"
+	Chosen   bool   `json:"chosen"`
+	Reason   string `json:"reason,omitempty"` // why chosen, or why not
+	Stale    bool   `json:"stale,omitempty"`  // kept from before a restart of the protocol
+	// NextHops are what the protocol said.
+	NextHops []RouteNextHop `json:"next_hops"`
+	// Resolved is where packets go: interface and neighbour.
+	Resolved []ResolvedHop `json:"resolved"`
+	Paths    []BGPPath     `json:"bgp_paths,omitempty"`
+}
+
+// RouteNextHop is a next hop as a protocol gave it.
+type RouteNextHop struct {
+	Address   netip.Addr `json:"address,omitzero"`
+	Interface string     `json:"interface,omitempty"`
+	Weight    uint8      `json:"weight,omitempty"`
+	Usable    bool       `json:"usable"`
+	// Chain tells how the address was resolved, one line a step (detail only).
+	Chain []string `json:"chain,omitempty"`
+}
+
+// ResolvedHop is one member of the next-hop group.
+type ResolvedHop struct {
+	Interface string     `json:"interface"`
+	Gateway   netip.Addr `json:"gateway,omitzero"` // zero: the destination itself is the neighbour
+	Weight    uint8      `json:"weight,omitempty"`
+}
+
+// BGPPath is what the RIB knows of a BGP path.
+type BGPPath struct {
+	NextHop   netip.Addr `json:"next_hop"`
+	Peer      netip.Addr `json:"peer"`
+	PeerAS    uint32     `json:"peer_as"`
+	Internal  bool       `json:"internal,omitempty"`
+	MED       uint32     `json:"med"`
+	LocalPref uint32     `json:"local_pref"`
+	ASPathLen uint16     `json:"as_path_length"`
+}
+
+// RouteQuery selects routes.
+type RouteQuery struct {
+	VRF      string       // empty: all VRFs (only "default" with Address)
+	Family   int          // 4, 6; 0: both
+	Address  netip.Addr   // longest match for it
+	Prefix   netip.Prefix // this prefix exactly, or with Longer it and its more-specifics
+	Longer   bool
+	Protocol string     // "connected", "static", ...
+	NextHop  netip.Addr // given or resolved
+	Detail   bool       // all candidates, reasons and resolution chains
+}
+
+// FIBQuery selects routes of line cards.
+type FIBQuery struct {
+	Card    uint16 // 0: all
+	VRF     string // empty: all
+	Address netip.Addr
+	Prefix  netip.Prefix // it and its more-specifics
+}
+
+// FIBRoute is one route as a line card forwards it.
+type FIBRoute struct {
+	Card     uint16        `json:"card"`
+	VRF      string        `json:"vrf"`
+	Prefix   netip.Prefix  `json:"prefix"`
+	Group    uint32        `json:"group"`
+	Kind     string        `json:"kind"`
+	NextHops []ResolvedHop `json:"next_hops"`
+}
+
+// FIBSummary compares the routing engine and its line cards.
+type FIBSummary struct {
+	Routes4 int       `json:"routes4"` // installed by the RIB, all VRFs
+	Routes6 int       `json:"routes6"`
+	Groups  int       `json:"groups"`
+	Cards   []FIBCard `json:"cards"`
+}
+
+// FIBCard is one line card's tables and how far it follows.
+type FIBCard struct {
+	Card      uint16   `json:"card"`
+	Connected bool     `json:"connected"`
+	Epoch     uint32   `json:"epoch"`
+	Sent      uint64   `json:"sent"`      // last batch sent in the epoch
+	Acked     uint64   `json:"acked"`     // last batch acknowledged
+	Converged bool     `json:"converged"` // everything sent is acknowledged
+	Groups    int      `json:"groups"`
+	VRFs      []FIBVRF `json:"vrfs"`
+	Error     string   `json:"error,omitempty"`
+}
+
+// FIBVRF counts one VRF's routes on a card.
+type FIBVRF struct {
+	VRF     string `json:"vrf"`
+	Routes4 int    `json:"routes4"`
+	Routes6 int    `json:"routes6"`
+	Bytes   int    `json:"bytes"`
+}
+
+// NeighborQuery selects neighbours; zero fields match all.
+type NeighborQuery struct {
+	VRF       string
+	Interface string
+	Address   netip.Addr
+}
+
+// Neighbors lists ARP and ND entries.
+type Neighbors struct {
+	Neighbors []Neighbor `json:"neighbors"`
+}
+
+// Neighbor is one ARP or ND entry of a line card.
+type Neighbor struct {
+	VRF       string        `json:"vrf"`
+	Interface string        `json:"interface"`
+	Address   netip.Addr    `json:"address"`
+	MAC       string        `json:"mac,omitempty"`
+	State     string        `json:"state"` // see wire.Neighbor
+	Age       time.Duration `json:"age_ns"`
+}
+
+// BGP lists the speakers.
+type BGP struct {
+	Speakers []Speaker `json:"speakers"`
+}
+
+// Speaker is the BGP speaker of a VRF.
+type Speaker struct {
+	VRF       string            `json:"vrf"`
+	AS        uint32            `json:"as"`
+	RouterID  netip.Addr        `json:"router_id"`
+	Connected bool              `json:"connected"` // the process is there
+	Synced    bool              `json:"synced"`    // all peers' initial tables are in
+	Stale     bool              `json:"stale"`     // its routes are kept from before a restart
+	Batches   uint64            `json:"batches"`   // route batches applied since it connected
+	Changes   uint64            `json:"changes"`   // prefixes in them
+	Backlog   int               `json:"backlog"`   // changes received and not yet applied
+	Peers     []wire.PeerStatus `json:"peers"`
+	Error     string            `json:"error,omitempty"` // why Peers is not known
+}
+
+// Bus lists the bindings of the bus.
+type Bus struct {
+	Names []wire.NameEntry `json:"names"`
+}
+
+// Events holds each module's event-core statistics.
+type Events struct {
+	Modules []ModuleEvents `json:"modules"`
+}
+
+// ModuleEvents is one module's.
+type ModuleEvents struct {
+	Module string       `json:"module"`
+	Stats  *event.Stats `json:"stats,omitempty"`
+	Error  string       `json:"error,omitempty"`
+}
+
+// Drops holds each line card's named drop counters.
+type Drops struct {
+	Cards []CardDrops `json:"cards"`
+}
+
+// CardDrops is one card's.
+type CardDrops struct {
+	Card  uint16      `json:"card"`
+	Drops []wire.Drop `json:"drops"`
+	Error string      `json:"error,omitempty"`
+}
+
+// Applied is the result of check and apply.
+type Applied struct {
+	Changes []string `json:"changes"` // what differs from the configuration in force, one line each
+	Applied bool     `json:"applied"` // false for check
+}
+
+// Done is the result of a request without one of its own.
+type Done struct {
+	Message string `json:"message"`
+}
+
+// PingQuery asks for echo requests from a VRF's host stack.
+type PingQuery struct {
+	VRF      string
+	Address  netip.Addr
+	Source   netip.Addr
+	Count    int           // 0: 5
+	Size     int           // payload bytes, at least 8; 0: 56
+	Interval time.Duration // 0: 1 s, at least 1 ms
+	Timeout  time.Duration // of one reply, 0: 1 s
+	TTL      int           // 0: the host's default
+	DF       bool          // don't fragment
+}
+
+// PingLine is one line of a ping: the result of one request, or the summary
+// that ends the stream.
+type PingLine struct {
+	Seq     int           `json:"seq,omitempty"` // from 1
+	From    netip.Addr    `json:"from,omitzero"`
+	Bytes   int           `json:"bytes,omitempty"`
+	RTT     time.Duration `json:"rtt_ns,omitempty"`
+	Error   string        `json:"error,omitempty"` // "timeout", or what was answered or refused
+	Summary *PingSummary  `json:"summary,omitempty"`
+}
+
+// PingSummary ends a ping.
+type PingSummary struct {
+	Sent     int           `json:"sent"`
+	Received int           `json:"received"`
+	Min      time.Duration `json:"min_ns"`
+	Avg      time.Duration `json:"avg_ns"`
+	Max      time.Duration `json:"max_ns"`
+}
+
+// CaptureQuery asks for the frames of an interface.
+type CaptureQuery struct {
+	Interface string
+	Snap      int // bytes kept of a frame; 0: all
+	Count     int // frames; 0: until the client goes
+}
+
+// ResetQuery clears a BGP session.
+type ResetQuery struct {
+	VRF     string
+	Address netip.Addr
+	Soft    bool
+}
+
+// ErrorBody is the body of an answer that is an error.
+type ErrorBody struct {
+	Error string `json:"error"`
+}
