@@ -85,13 +85,13 @@ type Via struct {
 
 // BGP is the speaker of a VRF.
 type BGP struct {
-	AS              uint32        `yaml:"as"`
-	RouterID        netip.Addr    `yaml:"router-id"`
-	Port            uint16        `yaml:"port,omitempty"`
-	GracefulRestart time.Duration `yaml:"graceful-restart,omitempty"` // default 120s; 0s is off
-	Multipath       int           `yaml:"multipath,omitempty"`        // default 1
-	Redistribute    []string      `yaml:"redistribute,omitempty"`     // connected, static
-	Neighbors       []BGPNeighbor `yaml:"neighbors"`
+	AS              uint32         `yaml:"as"`
+	RouterID        netip.Addr     `yaml:"router-id"`
+	Port            uint16         `yaml:"port,omitempty"`
+	GracefulRestart *time.Duration `yaml:"graceful-restart,omitempty"` // restart time offered; default 120s; 0s is off
+	Multipath       int            `yaml:"multipath,omitempty"`        // default 1
+	Redistribute    []string       `yaml:"redistribute,omitempty"`     // connected, static
+	Neighbors       []BGPNeighbor  `yaml:"neighbors"`
 }
 
 // BGPNeighbor is one peer.
