@@ -1,0 +1,115 @@
+package event
+
+import (
+	"sync"
+	"time"
+)
+
+// Handler is a named source of events of one class: the unit of order and of
+// statistics.
+type Handler struct {
+	name  string
+	class Class
+	loop  *Loop
+
+	mu    sync.Mutex // the loop writes, Stats reads
+	run   histogram
+	delay histogram
+}
+
+// Handler registers the handler name in a class, or returns the registered one.
+func (l *Loop) Handler(name string, c Class) *Handler {
+	if c >= numClasses {
+		panic("event: handler " + name + " has no such class: " + c.String())
+	}
+	l.handlerMu.Lock()
+	defer l.handlerMu.Unlock()
+	k := handlerKey{name, c}
+	if h, ok := l.handlers[k]; ok {
+		return h
+	}
+	h := &Handler{name: name, class: c, loop: l}
+	l.handlers[k] = h
+	l.order = append(l.order, h)
+	return h
+}
+
+// Name returns the handler's name.
+func (h *Handler) Name() string { return h.name }
+
+// Class returns the handler's priority class.
+func (h *Handler) Class() Class { return h.class }
+
+// Loop returns the loop that runs the handler.
+func (h *Handler) Loop() *Loop { return h.loop }
+
+// Post queues f to run on the loop. It never blocks: ErrFull when the class's
+// bound is reached, ErrStopped when the loop has ended.
+func (h *Handler) Post(f func()) error { return h.post(f, false) }
+
+func (h *Handler) post(f func(), force bool) error {
+	l := h.loop
+	if l.stopping.Load() {
+		return ErrStopped
+	}
+	err := l.classes[h.class].push(item{h: h, f: f, at: l.clock.mono()}, force)
+	if err == nil {
+		l.rouse()
+	}
+	return err
+}
+
+// Async runs work on a goroutine of its own, then done with its error as an
+// event of h. When the loop ends first, done does not run. A panic in work
+// ends the process, with the handler's name.
+func (h *Handler) Async(work func() error, done func(error)) {
+	go func() {
+		defer func() {
+			if v := recover(); v != nil {
+				panic(&PanicError{Loop: h.loop.name, Handler: h.name, Value: v})
+			}
+		}()
+		err := work()
+		_ = h.post(func() { done(err) }, true) // refused only by a loop that ended
+	}()
+}
+
+// account adds one run to the statistics.
+func (h *Handler) account(wait, run int64) {
+	h.mu.Lock()
+	h.delay.add(wait)
+	h.run.add(run)
+	h.mu.Unlock()
+}
+
+// After runs f once, d from now, as an event of h: not earlier, and at most one
+// tick (0.26 ms) plus the queueing later.
+func (h *Handler) After(d time.Duration, f func()) *Timer {
+	t := &Timer{h: h, f: f}
+	h.loop.arm(t, d)
+	return t
+}
+
+// TimerOption changes a periodic timer.
+type TimerOption func(*Timer)
+
+// WithJitter shortens each period by a random part of up to fraction of it
+// (0 to 1), so that many timers do not run in step. RFC 4271 section 10 wants
+// 0.25.
+func WithJitter(fraction float64) TimerOption {
+	return func(t *Timer) { t.jitter = min(max(fraction, 0), 1) }
+}
+
+// MinPeriod is the shortest period of Every; a shorter one is raised to it.
+const MinPeriod = time.Millisecond
+
+// Every runs f each d, first d from now, until Stop. Periods do not drift;
+// runs that a busy loop missed are left out, not made up for.
+func (h *Handler) Every(d time.Duration, f func(), opts ...TimerOption) *Timer {
+	t := &Timer{h: h, f: f, period: max(d, MinPeriod)}
+	for _, o := range opts {
+		o(t)
+	}
+	h.loop.arm(t, t.period)
+	return t
+}

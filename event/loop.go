@@ -1,0 +1,288 @@
+package event
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Loop runs the handlers of one process (or of one test) on one goroutine.
+type Loop struct {
+	name    string
+	clock   clock
+	classes [numClasses]queue
+	wheel   wheel // guarded by timerMu
+
+	timerMu sync.Mutex
+	rng     *rand.Rand   // jitter; guarded by timerMu
+	nextDue atomic.Int64 // when the wheel wants to run, loop time
+	late    atomic.Uint64
+
+	handlerMu sync.Mutex
+	handlers  map[handlerKey]*Handler
+	order     []*Handler // as registered
+
+	sleeping atomic.Bool   // the loop is about to wait, or waits
+	wake     chan struct{} // capacity 1
+	stopping atomic.Bool
+	done     chan struct{} // closed when Run has ended
+	doneOnce sync.Once
+	runMu    sync.Mutex // held by whoever runs handlers: Run, or Advance without Run
+	advMu    sync.Mutex // one Advance at a time
+	advance  chan time.Duration
+	advanced chan struct{}
+
+	current atomic.Pointer[Handler] // whose event runs
+	started atomic.Int64            // when it began, loop time
+	busy    atomic.Int64            // ns spent in handlers
+}
+
+type handlerKey struct {
+	name  string
+	class Class
+}
+
+// Option changes a new Loop.
+type Option func(*Loop)
+
+// WithBound sets how many posted events may wait in a class.
+func WithBound(c Class, n int) Option {
+	return func(l *Loop) { l.classes[c].bound = int64(n) }
+}
+
+// WithVirtualClock makes the loop's time stand still at start until Advance
+// moves it: for tests.
+func WithVirtualClock(start time.Time) Option {
+	return func(l *Loop) {
+		l.clock.virtual = true
+		l.clock.base = start
+		l.wheel.shift = 0 // exact to the nanosecond
+		l.rng = rand.New(rand.NewPCG(1, 2))
+	}
+}
+
+// New makes a loop. It runs nothing until Run.
+func New(name string, opts ...Option) *Loop {
+	l := &Loop{
+		name:     name,
+		clock:    clock{base: time.Now(), zero: time.Now()},
+		handlers: make(map[handlerKey]*Handler),
+		rng:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		wake:     make(chan struct{}, 1),
+		done:     make(chan struct{}),
+		advance:  make(chan time.Duration, 1),
+		advanced: make(chan struct{}, 1),
+	}
+	l.wheel.shift = tickShift
+	for c := range l.classes {
+		l.classes[c].bound = int64(bounds[c])
+	}
+	for _, o := range opts {
+		o(l)
+	}
+	l.nextDue.Store(never)
+	return l
+}
+
+// Name returns the loop's name.
+func (l *Loop) Name() string { return l.name }
+
+// Now returns the loop's time: the system's, or the virtual clock's.
+func (l *Loop) Now() time.Time { return l.clock.wall() }
+
+// Run runs handlers on the calling goroutine until ctx ends or Stop is called;
+// both are a normal end and return nil. Events that still wait are dropped and
+// timers released. A loop runs once.
+func (l *Loop) Run(ctx context.Context) error {
+	if !l.runMu.TryLock() {
+		return fmt.Errorf("run event loop %s: already running", l.name)
+	}
+	defer l.runMu.Unlock()
+	select {
+	case <-l.done:
+		return fmt.Errorf("run event loop %s: %w", l.name, ErrStopped)
+	default:
+	}
+	defer context.AfterFunc(ctx, l.Stop)()
+	defer l.crash()
+	for !l.stopping.Load() {
+		if !l.runNext() {
+			l.sleep()
+		}
+	}
+	l.release()
+	return nil
+}
+
+// Stop ends Run after the event that runs now. Posting fails from here on.
+func (l *Loop) Stop() {
+	l.stopping.Store(true)
+	l.rouse()
+}
+
+// release drops what waits once the loop has ended.
+func (l *Loop) release() {
+	for c := range l.classes {
+		l.classes[c].drop()
+	}
+	l.timerMu.Lock()
+	l.wheel.clear()
+	l.nextDue.Store(never)
+	l.timerMu.Unlock()
+	l.doneOnce.Do(func() { close(l.done) })
+}
+
+// runNext runs the first waiting event of the highest class, after moving
+// expired timers to their queues. It reports whether there was one.
+func (l *Loop) runNext() bool {
+	if now := l.clock.now(); now >= l.nextDue.Load() {
+		l.expire(now)
+	}
+	for c := range l.classes {
+		q := &l.classes[c]
+		if q.depth.Load() == 0 {
+			continue
+		}
+		if it, ok := q.pop(); ok {
+			l.run(q, it)
+			return true
+		}
+	}
+	return false
+}
+
+// run runs one event and accounts for it.
+func (l *Loop) run(q *queue, it item) {
+	f := it.f
+	if it.timer != nil {
+		if f = l.take(it.timer, it.gen); f == nil {
+			return // stopped while it waited
+		}
+	}
+	start := l.clock.mono()
+	l.started.Store(start)
+	l.current.Store(it.h)
+	f()
+	l.current.Store(nil)
+	end := l.clock.mono()
+	l.busy.Add(end - start)
+	wait := start - it.at
+	if wait > int64(StarvedAfter) {
+		q.starved.Add(1)
+	}
+	it.h.account(wait, end-start)
+}
+
+// sleep waits for an event, a timer, an Advance or the end.
+func (l *Loop) sleep() {
+	l.sleeping.Store(true)
+	defer l.sleeping.Store(false)
+	if l.stopping.Load() || l.waiting() {
+		return
+	}
+	var due <-chan time.Time
+	if next := l.nextDue.Load(); next != never && !l.clock.virtual {
+		d := next - l.clock.now()
+		if d <= 0 {
+			return
+		}
+		t := time.NewTimer(time.Duration(d))
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-l.wake:
+	case <-due:
+	case d := <-l.advance:
+		l.sleeping.Store(false)
+		l.advanceTo(l.clock.now() + int64(d))
+		l.advanced <- struct{}{}
+	}
+}
+
+// waiting tells whether an event waits in any class.
+func (l *Loop) waiting() bool {
+	for c := range l.classes {
+		if l.classes[c].depth.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// rouse ends sleep, if the loop sleeps.
+func (l *Loop) rouse() {
+	if l.sleeping.Load() {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Advance moves a virtual clock by d and returns when everything that was due
+// on the way has run, each timer at its own time. It runs the handlers itself
+// when Run does not run. Advance(0) runs what waits. It does not wait for the
+// goroutines of Async. Handlers must not call it.
+func (l *Loop) Advance(d time.Duration) {
+	if !l.clock.virtual {
+		panic("event: Advance of loop " + l.name + ", which has no virtual clock")
+	}
+	l.advMu.Lock()
+	defer l.advMu.Unlock()
+	if l.runMu.TryLock() {
+		defer l.runMu.Unlock()
+		defer l.crash()
+		l.advanceTo(l.clock.now() + int64(d))
+		return
+	}
+	select {
+	case l.advance <- d:
+	case <-l.done:
+		return
+	}
+	select {
+	case <-l.advanced:
+	case <-l.done:
+	}
+}
+
+// advanceTo runs what is due until the virtual time target.
+func (l *Loop) advanceTo(target int64) {
+	for !l.stopping.Load() {
+		if l.runNext() {
+			continue
+		}
+		next := l.nextDue.Load()
+		if next > target {
+			l.clock.set(target)
+			return
+		}
+		l.clock.set(next)
+	}
+}
+
+// PanicError is what the process dies of when a handler panics.
+type PanicError struct {
+	Loop, Handler string
+	Value         any
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("event loop %s: handler %s: panic: %v", e.Loop, e.Handler, e.Value)
+}
+
+// crash adds the handler's name to a panic and lets it go on: the process
+// ends, its supervisor starts it again. The stack shown is the handler's.
+func (l *Loop) crash() {
+	h := l.current.Load()
+	if h == nil {
+		return
+	}
+	if v := recover(); v != nil {
+		panic(&PanicError{Loop: l.name, Handler: h.name, Value: v})
+	}
+}
