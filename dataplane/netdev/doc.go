@@ -1,0 +1,2 @@
+// Package netdev prepares network devices for ports.
+package netdev

@@ -1,0 +1,226 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"godwit/dataplane/netdev"
+	"godwit/fib"
+)
+
+// Mode says how the XDP program is attached.
+type Mode uint8
+
+// The modes.
+const (
+	Auto    Mode = iota // Native, else Generic
+	Native              // in the driver, before a socket buffer exists
+	Generic             // on socket buffers: any driver, slower
+)
+
+func (m Mode) String() string {
+	return [...]string{"auto", "native", "generic"}[min(m, Generic)]
+}
+
+// Options of Attach.
+type Options struct {
+	ID   fib.PortID
+	Mode Mode
+	// Queues overrides the number of queues that the driver reports.
+	Queues int
+	// Ring is the number of slots of each ring, a power of two; 0 means 512. More
+	// rides out longer pauses, less stays in the caches.
+	Ring int
+	// NoZeroCopy keeps to copy mode.
+	NoZeroCopy bool
+}
+
+// DefaultRing is the number of slots of each ring.
+const DefaultRing = 512
+
+// Device is a network device that a line card has taken: the XDP program on it
+// and the map from its queues to sockets.
+type Device struct {
+	name    string
+	id      fib.PortID
+	index   int
+	mtu     int
+	mac     net.HardwareAddr
+	mode    Mode
+	reason  string
+	queues  int
+	ring    uint32
+	tryZero bool
+	objs    captureObjects
+	link    link.Link
+}
+
+// Attach takes the device: from now on the kernel's stack sees none of its
+// frames; those of queues without a socket are dropped and counted. It works in
+// the network namespace of the calling thread.
+func Attach(name string, o Options) (*Device, error) {
+	d, err := newDevice(name, o)
+	if err != nil {
+		return nil, fmt.Errorf("attach %s: %w", name, err)
+	}
+	if err := d.load(); err != nil {
+		return nil, fmt.Errorf("attach %s: %w", name, err)
+	}
+	if err := d.attach(o.Mode); err != nil {
+		d.objs.Close()
+		return nil, fmt.Errorf("attach %s: %w", name, err)
+	}
+	return d, nil
+}
+
+func newDevice(name string, o Options) (*Device, error) {
+	nic, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{
+		name: name, id: o.ID, index: nic.Index, mtu: nic.MTU, mac: nic.HardwareAddr,
+		queues: o.Queues, ring: DefaultRing,
+	}
+	if o.Ring != 0 {
+		d.ring = uint32(o.Ring)
+	}
+	if d.ring < 16 || d.ring > 1<<16 || d.ring&(d.ring-1) != 0 {
+		return nil, fmt.Errorf("ring of %d slots: want a power of two from 16 to 65,536", o.Ring)
+	}
+	if d.queues == 0 {
+		if d.queues, err = netdev.Queues(name); err != nil {
+			return nil, err
+		}
+	}
+	if d.queues < 1 || d.queues > 1024 {
+		return nil, fmt.Errorf("%d queues: want 1 to 1,024", d.queues)
+	}
+	d.tryZero = !o.NoZeroCopy
+	return d, nil
+}
+
+func (d *Device) load() error {
+	spec, err := loadCapture()
+	if err != nil {
+		return fmt.Errorf("read program: %w", err)
+	}
+	spec.Maps["sockets"].MaxEntries = uint32(d.queues)
+	if err := spec.LoadAndAssign(&d.objs, nil); err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	return nil
+}
+
+func (d *Device) attach(want Mode) error {
+	try := func(m Mode, flag link.XDPAttachFlags) (err error) {
+		d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.Capture, Interface: d.index, Flags: flag})
+		d.mode = m
+		return err
+	}
+	if want == Generic {
+		d.reason = "generic mode asked for"
+	} else {
+		err := try(Native, link.XDPDriverMode)
+		if err == nil {
+			return nil
+		}
+		if want == Native {
+			return fmt.Errorf("native mode: %w", err)
+		}
+		d.reason = fmt.Sprintf("driver refuses native mode: %v", err)
+	}
+	d.tryZero = false
+	if err := try(Generic, link.XDPGenericMode); err != nil {
+		return fmt.Errorf("generic mode: %w", err)
+	}
+	return nil
+}
+
+// openQueue opens the queue's socket, puts it into the map and stocks it.
+func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
+	if index < 0 || index >= d.queues {
+		return nil, fmt.Errorf("queue %d of %d", index, d.queues)
+	}
+	if u.mem == nil {
+		return nil, errors.New("umem is closed")
+	}
+	q := &queue{u: u, id: d.id, index: index, size: d.ring, fd: -1}
+	if d.tryZero {
+		if err := q.open(d.index, true); err == nil {
+			q.zeroCopy = true
+		} else {
+			// The driver's answer is the same for all queues.
+			d.tryZero = false
+			d.reason = fmt.Sprintf("no zero copy: %v", err)
+		}
+	}
+	if !q.zeroCopy {
+		if err := q.open(d.index, false); err != nil {
+			return nil, err
+		}
+	}
+	if err := u.join(q); err != nil {
+		q.closeSocket()
+		return nil, err
+	}
+	group := 0
+	if q.zeroCopy {
+		group = 1
+	}
+	u.group[group] = append(u.group[group], q.fd)
+	q.restock()
+	if err := d.objs.Sockets.Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
+		q.close()
+		return nil, fmt.Errorf("enter queue %d into the map: %w", index, err)
+	}
+	return q, nil
+}
+
+// Name is the device's name.
+func (d *Device) Name() string { return d.name }
+
+// Index is the device's interface index.
+func (d *Device) Index() int { return d.index }
+
+// ID is the port's number.
+func (d *Device) ID() fib.PortID { return d.id }
+
+// MTU is the device's MTU when it was attached, in bytes.
+func (d *Device) MTU() int { return d.mtu }
+
+// MAC is the device's address when it was attached.
+func (d *Device) MAC() net.HardwareAddr { return d.mac }
+
+// Queues tells how many queues the device has.
+func (d *Device) Queues() int { return d.queues }
+
+// Mode tells how the program is attached: Native or Generic.
+func (d *Device) Mode() Mode { return d.mode }
+
+// Reason says why the mode is not the best one; empty if it is.
+func (d *Device) Reason() string { return d.reason }
+
+// NoSocket counts the frames dropped because their queue had no socket.
+func (d *Device) NoSocket() uint64 {
+	var perCPU []uint64
+	if err := d.objs.NoSocket.Lookup(uint32(0), &perCPU); err != nil {
+		return 0
+	}
+	total := uint64(0)
+	for _, n := range perCPU {
+		total += n
+	}
+	return total
+}
+
+// Close gives the device back to the kernel. Ports are closed by their workers,
+// before; what they still receive ends here.
+func (d *Device) Close() error {
+	err := d.link.Close()
+	return errors.Join(err, d.objs.Close())
+}

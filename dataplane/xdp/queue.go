@@ -1,0 +1,255 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"godwit/dataplane/graph"
+	"godwit/dataplane/netdev"
+	"godwit/fib"
+)
+
+// ErrGone is the answer of a port whose device was removed.
+var ErrGone = errors.New("device is gone")
+
+const (
+	etherHeader = 14
+	vlanTags    = 8 // room for two tags above the MTU
+	refillBatch = 32
+	// idleProbe is how many empty reads lie between two looks at the socket's
+	// error: a poll that returns at once for a removed device ends that way.
+	idleProbe = 256
+)
+
+// queue is one socket: one receive and transmit queue of a device.
+type queue struct {
+	u     *Umem
+	id    fib.PortID
+	index int
+	slot  holder
+	fd    int
+	size  uint32 // slots of each ring
+
+	fill, done, rx, tx   ring
+	fillSlots, doneSlots []uint64
+	rxSlots, txSlots     []unix.XDPDesc
+
+	zeroCopy bool
+	gone     bool
+	idle     int           // empty reads since the last probe
+	maxFrame *atomic.Int32 // bytes, the port's
+	live     netdev.Live
+}
+
+func (q *queue) rxHolder() holder { return q.slot << 1 }
+func (q *queue) txHolder() holder { return q.slot<<1 | 1 }
+
+// receive appends waiting frames to v and restocks the fill ring.
+func (q *queue) receive(v *graph.Vector) {
+	n := q.rx.waiting(uint32(graph.VectorSize - v.N))
+	var bytes, bad uint64
+	for range n {
+		d := q.rxSlots[q.rx.own&q.rx.mask] // a copy: the memory is shared
+		q.rx.own++
+		if !q.u.take(d.Addr, q.rxHolder()) {
+			bad++
+			continue
+		}
+		if !q.u.within(d.Addr, d.Len) {
+			q.u.home(d.Addr)
+			bad++
+			continue
+		}
+		p := q.u.pool.At(d.Addr, int(d.Len))
+		p.Port = q.id
+		v.Push(p)
+		bytes += uint64(d.Len)
+	}
+	if n == 0 {
+		q.probe()
+	} else {
+		q.rx.release()
+		q.live.Received(uint64(n)-bad, bytes)
+		if bad > 0 {
+			q.live.Drop(netdev.RxInvalid, bad)
+		}
+	}
+	q.restock()
+}
+
+// probe looks now and then whether the device was removed.
+func (q *queue) probe() {
+	if q.idle++; q.idle < idleProbe {
+		return
+	}
+	q.idle = 0
+	if e, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || e != 0 {
+		q.gone = true
+	}
+}
+
+// restock gives free frames to the fill ring, in batches.
+func (q *queue) restock() {
+	if n := q.fill.room(q.size); n >= min(refillBatch, q.size) {
+		given := uint32(0)
+		for ; given < n; given++ {
+			p := q.u.pool.Get()
+			if p == nil {
+				break
+			}
+			q.u.held[p.Addr()>>q.u.shift] = q.rxHolder()
+			q.fillSlots[q.fill.own&q.fill.mask] = p.Addr()
+			q.fill.own++
+		}
+		if given > 0 {
+			q.fill.publish()
+		}
+	}
+	if q.zeroCopy && q.fill.wakeup() {
+		q.call(unix.SYS_RECVFROM)
+	}
+}
+
+// send moves v's frames to the transmit ring. Frames leave at flush.
+func (q *queue) send(v *graph.Vector) error {
+	room := q.tx.room(uint32(v.N))
+	if room < uint32(v.N) && !q.gone {
+		q.flush()
+		room = q.tx.room(uint32(v.N))
+	}
+	if q.gone {
+		room = 0
+	}
+	var sent, bytes uint64
+	limit := int(q.maxFrame.Load())
+	for _, p := range v.P[:v.N] {
+		i := p.Addr() >> q.u.shift
+		switch n := len(p.Data); {
+		case q.u.held[i] != 0: // handed on twice: a ring has it already
+			q.live.Drop(netdev.TxInvalid, 1)
+			continue
+		case n < etherHeader:
+			q.drop(p, netdev.TxTooShort)
+			continue
+		case n > limit:
+			q.drop(p, netdev.TxTooLong)
+			continue
+		case room == 0 && q.gone:
+			q.drop(p, netdev.TxGone)
+			continue
+		case room == 0:
+			q.drop(p, netdev.TxRingFull)
+			continue
+		}
+		q.u.held[i] = q.txHolder()
+		q.txSlots[q.tx.own&q.tx.mask] = unix.XDPDesc{Addr: q.u.pool.Offset(p), Len: uint32(len(p.Data))}
+		q.tx.own++
+		room--
+		sent++
+		bytes += uint64(len(p.Data))
+	}
+	v.N = 0
+	if sent > 0 {
+		q.tx.publish()
+		q.live.Sent(sent, bytes)
+	}
+	if q.gone {
+		return q.goneError()
+	}
+	return nil
+}
+
+func (q *queue) drop(p *graph.Packet, why netdev.Reason) {
+	q.live.Drop(why, 1)
+	q.u.pool.Put(p)
+}
+
+// flush kicks the kernel while it takes frames, and reclaims what was sent.
+func (q *queue) flush() error {
+	if q.gone {
+		return q.goneError()
+	}
+	if left := q.tx.unread(); left > 0 {
+		for q.tx.wakeup() {
+			e := q.call(unix.SYS_SENDTO)
+			if e == unix.ENXIO || e == unix.EBADF || e == unix.ENODEV {
+				q.gone = true
+				return q.goneError()
+			}
+			before := left
+			left = q.tx.unread()
+			// EAGAIN: the kernel's budget for one call is used up, or it is out
+			// of buffers. Only the first is worth another call.
+			if e != unix.EAGAIN || left == 0 || left == before {
+				break
+			}
+		}
+	}
+	q.reclaim()
+	return nil
+}
+
+func (q *queue) goneError() error { return fmt.Errorf("use queue %d: %w", q.index, ErrGone) }
+
+// reclaim brings sent frames home.
+func (q *queue) reclaim() {
+	n := q.done.waiting(q.size)
+	if n == 0 {
+		return
+	}
+	bad := uint64(0)
+	for range n {
+		off := q.doneSlots[q.done.own&q.done.mask]
+		q.done.own++
+		if !q.u.take(off, q.txHolder()) {
+			bad++
+			continue
+		}
+		q.u.home(off)
+	}
+	q.done.release()
+	if bad > 0 {
+		q.live.Drop(netdev.TxInvalid, bad)
+	}
+}
+
+// call wakes the kernel: sendto or recvfrom without data, not blocking. EAGAIN,
+// EBUSY, ENOBUFS and ENETDOWN are normal: the next round tries again.
+func (q *queue) call(nr uintptr) unix.Errno {
+	// RawSyscall: the call takes microseconds and never sleeps, so the
+	// scheduler need not hear of it.
+	_, _, e := unix.RawSyscall6(nr, uintptr(q.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	return e
+}
+
+// close returns every frame that the rings held to the pool.
+func (q *queue) close() {
+	if q.fd < 0 {
+		return
+	}
+	for i, g := range q.u.group {
+		for j, fd := range g {
+			if fd == q.fd {
+				q.u.group[i] = append(g[:j:j], g[j+1:]...)
+				break
+			}
+		}
+	}
+	q.closeSocket()
+	q.u.leave(q)
+	q.gone = true
+}
+
+// counters joins ours with what the kernel counted.
+func (q *queue) counters(s unix.XDPStatistics) netdev.Counters {
+	c := q.live.Read()
+	c.Drops[netdev.RxInvalid] += s.Rx_invalid_descs
+	c.Drops[netdev.TxInvalid] += s.Tx_invalid_descs
+	c.Drops[netdev.RxRingFull] += s.Rx_ring_full
+	c.Drops[netdev.RxNoBuffer] += s.Rx_fill_ring_empty_descs
+	c.Drops[netdev.RxOther] += s.Rx_dropped
+	return c
+}
