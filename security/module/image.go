@@ -1,0 +1,298 @@
+package module
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"godwit/security/elfsig"
+	"godwit/security/trust"
+)
+
+// ErrRefused is the root of every error that says a file must not run: waiting
+// does not help, another file or another trust store does.
+var ErrRefused = errors.New("module refused")
+
+// Image is a verified executable: a sealed memory file. Close it after use.
+type Image struct {
+	Path   string // where it came from
+	Signed elfsig.Signed
+	Key    trust.Key
+
+	mem *memory
+}
+
+// memory is a sealed memory file, shared by the cache and by images.
+type memory struct {
+	file   *os.File
+	signed *elfsig.Signed
+	key    trust.Key // the digest was verified with this key
+	refs   atomic.Int32
+}
+
+func (m *memory) release() error {
+	if m.refs.Add(-1) > 0 {
+		return nil
+	}
+	return m.file.Close()
+}
+
+// Close releases the image; processes started from it go on.
+func (i *Image) Close() error {
+	if i.mem == nil {
+		return nil
+	}
+	m := i.mem
+	i.mem = nil
+	return m.release()
+}
+
+// stamp tells whether a file may have changed.
+type stamp struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+// Loader verifies files against a trust store and starts them.
+type Loader struct {
+	trustDir string
+	now      func() time.Time
+	spawn    *spawner
+
+	mu     sync.Mutex
+	held   map[string]entry // by path
+	hashed atomic.Int64     // how many digests were computed
+}
+
+type entry struct {
+	stamp stamp
+	mem   *memory
+}
+
+// NewLoader returns a loader that trusts the store in the directory; the store
+// is read at every Verify, so that a revocation counts at once. now is the
+// clock for the validity of signatures.
+func NewLoader(trustDir string, now func() time.Time) *Loader {
+	return &Loader{trustDir: trustDir, now: now, spawn: newSpawner(), held: map[string]entry{}}
+}
+
+// Close drops the held images. Processes that Start started are killed by the
+// kernel if they still run: the thread that started them ends.
+func (l *Loader) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for path, e := range l.held {
+		errs = append(errs, e.mem.release())
+		delete(l.held, path)
+	}
+	l.spawn.stop()
+	return errors.Join(errs...)
+}
+
+// Digests returns how many times a file was hashed so far.
+func (l *Loader) Digests() int64 { return l.hashed.Load() }
+
+// Verify returns the file as an image that may be started as the role. The
+// error names the file and the reason; it is ErrRefused unless the file could
+// not be read.
+func (l *Loader) Verify(path, role string) (*Image, error) {
+	store, err := trust.Load(l.trustDir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", path, ErrRefused, err)
+	}
+	img, err := l.verify(path, role, store)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return img, nil
+}
+
+func (l *Loader) verify(path, role string, store *trust.Store) (*Image, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open module: %w", pathless(err))
+	}
+	defer f.Close()
+	st, err := stampOf(f)
+	if err != nil {
+		return nil, err
+	}
+	mem, fresh, err := l.memory(path, f, st)
+	if err != nil {
+		return nil, err
+	}
+	key, err := l.permit(mem, role, store, fresh)
+	if err != nil {
+		return nil, errors.Join(err, mem.release())
+	}
+	if fresh {
+		l.hold(path, st, mem)
+	}
+	return &Image{Path: path, Signed: *mem.signed, Key: key, mem: mem}, nil
+}
+
+// memory returns the sealed copy of the file with one reference for the
+// caller: the held one if the file is unchanged, else a fresh one.
+func (l *Loader) memory(path string, f *os.File, st stamp) (*memory, bool, error) {
+	l.mu.Lock()
+	e, ok := l.held[path]
+	if ok && e.stamp == st {
+		e.mem.refs.Add(1)
+		l.mu.Unlock()
+		return e.mem, false, nil
+	}
+	l.mu.Unlock()
+	file, err := sealedCopy(f, st.size)
+	if err != nil {
+		return nil, false, err
+	}
+	m := &memory{file: file}
+	m.refs.Store(1)
+	if m.signed, err = elfsig.Parse(file, st.size); err != nil {
+		return nil, false, errors.Join(fmt.Errorf("%w: %w", ErrRefused, err), file.Close())
+	}
+	return m, true, nil
+}
+
+// permit checks all that speaks against running the sealed bytes as the role.
+// The digest comes last: it costs the most.
+func (l *Loader) permit(m *memory, role string, store *trust.Store, fresh bool) (trust.Key, error) {
+	refuse := func(err error) (trust.Key, error) {
+		return trust.Key{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	s := m.signed
+	key, err := store.Check(s)
+	if err != nil {
+		return refuse(err)
+	}
+	if s.Role != role {
+		return refuse(fmt.Errorf("signed as %q, wanted as %q", s.Role, role))
+	}
+	if s.Dynamic {
+		return refuse(errors.New("not a static executable: it asks for an interpreter"))
+	}
+	if err := s.CheckTime(l.now()); err != nil {
+		return refuse(err)
+	}
+	if !fresh && key.Public.Equal(m.key.Public) {
+		return key, nil
+	}
+	l.hashed.Add(1)
+	if err := s.Verify(m.file, key.Public); err != nil {
+		return refuse(err)
+	}
+	if fresh {
+		m.key = key
+	}
+	return key, nil
+}
+
+// hold keeps a fresh verified copy for the next start, instead of an older one.
+func (l *Loader) hold(path string, st stamp, m *memory) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old, ok := l.held[path]; ok {
+		// A memory file is closed for reading only; there is nothing to lose.
+		_ = old.mem.release()
+	}
+	m.refs.Add(1)
+	l.held[path] = entry{stamp: st, mem: m}
+}
+
+// Stamp returns a text that changes when the file or the trust store may have
+// changed: the sign to try a refused module again.
+func (l *Loader) Stamp(path string) string {
+	return fmt.Sprint(pathStamp(path), pathStamp(l.trustDir), pathStamp(l.trustDir+"/"+trust.RevokedFile))
+}
+
+func pathStamp(path string) stamp {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return stamp{}
+	}
+	return newStamp(&s)
+}
+
+func stampOf(f *os.File) (stamp, error) {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+		return stamp{}, fmt.Errorf("stat module: %w", err)
+	}
+	if s.Mode&unix.S_IFMT != unix.S_IFREG {
+		return stamp{}, fmt.Errorf("%w: not a regular file", ErrRefused)
+	}
+	if s.Size > elfsig.MaxFileSize {
+		return stamp{}, fmt.Errorf("%w: larger than %d bytes", ErrRefused, elfsig.MaxFileSize)
+	}
+	return newStamp(&s), nil
+}
+
+func newStamp(s *unix.Stat_t) stamp {
+	return stamp{dev: s.Dev, ino: s.Ino, size: s.Size, mtime: s.Mtim, ctime: s.Ctim}
+}
+
+// pathless drops the path from an error that will name it anyway.
+func pathless(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// firstFD is the lowest descriptor of an image: above all that a child gets,
+// so that the child's own descriptors never replace it before the exec.
+const firstFD = 64
+
+const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
+
+// sealedCopy returns a sealed memory file with the file's size bytes.
+func sealedCopy(f *os.File, size int64) (*os.File, error) {
+	mem, err := newMemory()
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*os.File, error) { return nil, errors.Join(err, mem.Close()) }
+	n, err := io.Copy(mem, io.LimitReader(f, size+1))
+	if err != nil {
+		return fail(fmt.Errorf("copy module: %w", pathless(err)))
+	}
+	if n != size {
+		return fail(fmt.Errorf("copy module: size changed from %d bytes while it was read", size))
+	}
+	if _, err := unix.FcntlInt(mem.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		return fail(fmt.Errorf("seal module: %w", err))
+	}
+	got, err := unix.FcntlInt(mem.Fd(), unix.F_GET_SEALS, 0)
+	if err != nil || got&seals != seals {
+		return fail(fmt.Errorf("seal module: seals are %#x: %w", got, errors.Join(err)))
+	}
+	return mem, nil
+}
+
+// newMemory makes an executable memory file at a descriptor ≥ firstFD.
+// MFD_EXEC (Linux 6.3) says that it is meant to be executed; older kernels do
+// not know it and need no telling.
+func newMemory() (*os.File, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("godwit-module", flags|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate("godwit-module", flags)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create memory file: %w", err)
+	}
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstFD)
+	if cerr := unix.Close(fd); err != nil || cerr != nil {
+		return nil, fmt.Errorf("create memory file: %w", errors.Join(err, cerr))
+	}
+	return os.NewFile(uintptr(high), "memfd:godwit-module"), nil
+}
