@@ -13,6 +13,8 @@ import (
 
 func TestShippedConfigurationsParseAndPrintToThemselves(t *testing.T) {
 	files, err := filepath.Glob("*.yaml")
+	labs, _ := filepath.Glob("lab/*-r[0-9].yaml")
+	files = append(files, labs...)
 	if err != nil || len(files) < 2 {
 		t.Fatalf("found %v, %v", files, err)
 	}

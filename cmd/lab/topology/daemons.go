@@ -1,0 +1,153 @@
+package topology
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Start starts every daemon of the topology: peers first, then routers.
+func (l *Lab) Start(ctx context.Context) error {
+	for _, n := range l.Top.Nodes {
+		if err := l.StartPeers(ctx, n.Name); err != nil {
+			return err
+		}
+	}
+	for _, n := range l.Top.Nodes {
+		if n.Godwit == "" {
+			continue
+		}
+		if err := l.StartGodwit(ctx, n.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) spec(name string) Node {
+	for _, n := range l.Top.Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	return Node{}
+}
+
+// StartPeers starts the daemons of a node that are not Godwit.
+func (l *Lab) StartPeers(_ context.Context, name string) error {
+	n, h := l.spec(name), l.Node(name)
+	daemons := []struct {
+		name, config string
+		args         func(config string) []string
+		feed         func(Feed, *strings.Builder) error
+	}{
+		{"bird", n.Bird, h.birdArgs, birdFeed},
+		{"bgpd", n.FRR, h.frrArgs, frrFeed},
+		{"openbgpd", n.OpenBGPD, h.openbgpdArgs, nil},
+		{"exabgp", n.ExaBGP, h.exabgpArgs, nil},
+	}
+	for _, d := range daemons {
+		if d.config == "" {
+			continue
+		}
+		text := d.config
+		if strings.Contains(text, "{{feed}}") {
+			if n.Feed == nil || d.feed == nil {
+				return fmt.Errorf("node %s: %s has no feed", name, d.name)
+			}
+			var b strings.Builder
+			if err := d.feed(*n.Feed, &b); err != nil {
+				return err
+			}
+			text = strings.Replace(text, "{{feed}}", b.String(), 1)
+		}
+		conf := filepath.Join(h.Dir, d.name+".conf")
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("write configuration of %s: %w", d.name, err)
+		}
+		if _, err := h.Start(d.name, d.args(conf)...); err != nil {
+			return err
+		}
+		l.logf("started %s on %s", d.name, name)
+	}
+	return nil
+}
+
+func (h *Host) birdArgs(conf string) []string {
+	return []string{"bird", "-f", "-c", conf, "-s", filepath.Join(h.Dir, "bird.ctl")}
+}
+
+func (h *Host) frrArgs(conf string) []string {
+	return []string{"/usr/lib/frr/bgpd", "-S", "-Z", "-f", conf, "-i", filepath.Join(h.Dir, "bgpd.pid"),
+		"--vty_socket", h.Dir, "-P", "0", "--log", "stdout"}
+}
+
+func (h *Host) openbgpdArgs(conf string) []string { return []string{"openbgpd", "-d", "-f", conf} }
+
+func (h *Host) exabgpArgs(conf string) []string {
+	return []string{"env", "exabgp.daemon.user=root", "exabgp.log.destination=stdout", "exabgp.api.cli=false", "exabgp", conf}
+}
+
+// Birdc asks the BIRD of the host.
+func (h *Host) Birdc(ctx context.Context, args ...string) (string, error) {
+	return h.Exec(ctx, append([]string{"birdc", "-s", filepath.Join(h.Dir, "bird.ctl")}, args...)...)
+}
+
+// Vtysh asks the FRR of the host.
+func (h *Host) Vtysh(ctx context.Context, command string) (string, error) {
+	return h.Exec(ctx, "vtysh", "--vty_socket", h.Dir, "-d", "bgpd", "-c", command)
+}
+
+// StartGodwit starts the router of a node and returns at once.
+func (l *Lab) StartGodwit(_ context.Context, name string) error {
+	n, h := l.spec(name), l.Node(name)
+	conf, err := filepath.Abs(l.Top.path(n.Godwit))
+	if err != nil {
+		return fmt.Errorf("node %s: %w", name, err)
+	}
+	args := []string{filepath.Join(l.opts.Bin, "godwitd"), "--run-dir", h.RunDir(), "--state-dir", filepath.Join(h.Dir, "state"),
+		"--instance", h.Instance(), "--lib-dir", l.opts.Bin, "--trust", l.opts.Trust, "--config", conf}
+	if _, err := h.Start("godwitd", args...); err != nil {
+		return err
+	}
+	l.logf("started godwit on %s", name)
+	return nil
+}
+
+// RunDir is the router's run folder on this host.
+func (h *Host) RunDir() string { return filepath.Join(h.Dir, "run") }
+
+// Instance is the router's instance name on this host.
+func (h *Host) Instance() string { return h.NetNS }
+
+// VRF is a host that runs commands in the host stack of a VRF of the router.
+func (h *Host) VRF(vrf string) *Host {
+	return &Host{Name: h.Name + "/" + vrf, NetNS: h.Instance() + "-" + vrf, Dir: h.Dir, lab: h.lab}
+}
+
+// CLI runs the router's own command-line tool.
+func (h *Host) CLI(ctx context.Context, args ...string) (string, error) {
+	return h.Exec(ctx, append([]string{filepath.Join(h.lab.opts.Bin, "godwit"), "--run-dir", h.RunDir()}, args...)...)
+}
+
+// Proc finds a process that was started on the host by name.
+func (h *Host) Proc(name string) *Proc {
+	for _, p := range h.procs {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Forget drops a process that has ended, so that one of the same name can be started.
+func (h *Host) Forget(name string) {
+	for i, p := range h.procs {
+		if p.Name == name {
+			h.procs = append(h.procs[:i], h.procs[i+1:]...)
+			return
+		}
+	}
+}
