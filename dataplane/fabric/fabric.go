@@ -17,7 +17,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"godwit/fib"
 )
@@ -42,8 +41,8 @@ type Header struct {
 	In    fib.InterfaceID // where the packet entered the router, 0: the host stack
 	Out   fib.InterfaceID // on the receiving card
 	Hash  uint32          // flow hash
-	// NextHop is the neighbour's address; it is never the zero Addr on the ring.
-	NextHop netip.Addr
+	// NextHop is the neighbour's address, IPv4 in mapped form; never all zero.
+	NextHop [16]byte
 }
 
 // Geometry of a ring. A slot holds a header and the largest packet that a
@@ -74,16 +73,15 @@ const magic = 0x6777742d66616231 // "gwt-fab1"
 
 // Offsets in a slot's header, little endian.
 const (
-	slotSeq    = 0  // 4: index of the slot's use, lower 32 bits
-	slotLen    = 4  // 2: bytes of packet
-	slotKind   = 6  // 1
-	slotFlags  = 7  // 1
-	slotVRF    = 8  // 4
-	slotIn     = 12 // 4
-	slotOut    = 16 // 4
-	slotHash   = 20 // 4
-	slotFamily = 24 // 1: 4 or 6
-	slotNext   = 32 // 16: next hop
+	slotSeq   = 0  // 4: index of the slot's use, lower 32 bits
+	slotLen   = 4  // 2: bytes of packet
+	slotKind  = 6  // 1
+	slotFlags = 7  // 1
+	slotVRF   = 8  // 4
+	slotIn    = 12 // 4
+	slotOut   = 16 // 4
+	slotHash  = 20 // 4
+	slotNext  = 24 // 16: next hop
 )
 
 // errBadSlot marks a slot whose header makes no sense.
@@ -98,15 +96,7 @@ func putHeader(b []byte, seq uint32, h *Header, n int) {
 	binary.LittleEndian.PutUint32(b[slotIn:], uint32(h.In))
 	binary.LittleEndian.PutUint32(b[slotOut:], uint32(h.Out))
 	binary.LittleEndian.PutUint32(b[slotHash:], h.Hash)
-	if h.NextHop.Is4() {
-		b[slotFamily] = 4
-		a := h.NextHop.As4()
-		copy(b[slotNext:], a[:])
-		return
-	}
-	b[slotFamily] = 6
-	a := h.NextHop.As16()
-	copy(b[slotNext:], a[:])
+	copy(b[slotNext:], h.NextHop[:])
 }
 
 // parseHeader reads a private copy of a slot's header; seq is what the slot
@@ -128,15 +118,8 @@ func parseHeader(b *[slotHeader]byte, seq uint32, h *Header) (int, error) {
 	h.In = fib.InterfaceID(binary.LittleEndian.Uint32(b[slotIn:]))
 	h.Out = fib.InterfaceID(binary.LittleEndian.Uint32(b[slotOut:]))
 	h.Hash = binary.LittleEndian.Uint32(b[slotHash:])
-	switch b[slotFamily] {
-	case 4:
-		h.NextHop = netip.AddrFrom4([4]byte(b[slotNext : slotNext+4]))
-	case 6:
-		h.NextHop = netip.AddrFrom16([16]byte(b[slotNext : slotNext+16]))
-		if h.NextHop.Is4In6() {
-			return 0, errBadSlot
-		}
-	default:
+	h.NextHop = [16]byte(b[slotNext : slotNext+16])
+	if h.NextHop == [16]byte{} {
 		return 0, errBadSlot
 	}
 	return n, nil
