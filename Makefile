@@ -1,0 +1,102 @@
+# Godwit. "make help" lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deps build sign keys demo test lint generated unit system bench run image run-image clean
+.NOTPARALLEL:
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+KEYS        := build/keys
+ROLES       := router linecard bgp
+
+# The version comes from version control; outside of it builds are "(devel)".
+BUILDVCS := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo -buildvcs=true || echo -buildvcs=false)
+GOBUILD  := CGO_ENABLED=0 go build -trimpath -ldflags=-w $(BUILDVCS)
+
+# Where "make run" keeps its sockets and state.
+RUN_DIR   ?= build/run
+STATE_DIR ?= build/state
+CONFIG    ?= configs/minimal.yaml
+
+say = @printf '\033[1m== %s\033[0m\n' "$(1)"
+
+help: ## Show this help
+	@printf 'Godwit, a virtual router. Targets (root is needed for tests, demo and run):\n\n'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@printf '\nStart with: make demo\n'
+
+deps: ## Install the Debian packages that are missing
+	@tools/deps.sh
+
+build: ## Build static binaries into bin/, with a development key, modules signed
+	$(call say,build)
+	@mkdir -p bin
+	@$(GOBUILD) -o bin/ ./cmd/...
+	@$(GOBUILD) -buildvcs=false -o bin/gobgp github.com/osrg/gobgp/v4/cmd/gobgp
+	@$(MAKE) --no-print-directory sign
+	@ls -l bin | awk 'NR > 1 { printf "   bin/%-18s %6.1f MB\n", $$9, $$5 / 1e6 }'
+
+# The development key is made once and never leaves build/.
+keys: $(KEYS)/trust/dev.pem
+
+$(KEYS)/trust/dev.pem:
+	@mkdir -p $(KEYS)/trust
+	@chmod 700 $(KEYS)
+	@rm -f $(KEYS)/dev.key $(KEYS)/dev.pem
+	@bin/godwit-sign key generate $(KEYS)/dev
+	@mv $(KEYS)/dev.pem $@
+
+sign: keys
+	@for role in $(ROLES); do \
+	  bin/godwit-sign sign --key $(KEYS)/dev.key --role $$role bin/godwit-$$role >/dev/null; \
+	done
+	@bin/godwit-sign verify --trust $(KEYS)/trust $(ROLES:%=bin/godwit-%) | sed 's/^/   /'
+
+demo: deps build ## Two VRFs with the same addresses, real peers, failures: about 2 minutes
+	@bin/lab demo
+
+test: deps build lint generated unit system ## Everything: build, lint, generated code, unit and system tests
+	$(call say,all tests passed)
+
+lint: ## gofmt, go vet, staticcheck, layering and budgets
+	$(call say,gofmt)
+	@bad=$$(git ls-files -co --exclude-standard -- '*.go' | xargs -r ls -d 2>/dev/null | xargs -r gofmt -l); \
+	if [ -n "$$bad" ]; then echo "not formatted (gofmt -w):"; echo "$$bad"; exit 1; fi
+	$(call say,go vet)
+	@go vet ./...
+	$(call say,staticcheck)
+	@go run $(STATICCHECK) ./...
+	$(call say,layering and budgets)
+	@go test -count=1 .
+
+generated: ## Check that generated code is up to date
+	$(call say,generated code)
+	@tools/generated.sh
+
+unit: ## Tests of all packages but the system tests, with the race detector
+	$(call say,unit tests with the race detector)
+	@go test -race -timeout 15m $$(go list ./... | grep -vE '^godwit/cmd/lab($$|/)')
+
+system: ## System tests: whole routers in namespaces with BIRD, FRR and GoBGP peers
+	$(call say,system tests)
+	@go test -count=1 -timeout 30m ./cmd/lab/...
+
+bench: ## Benchmarks with their baselines, JSON lines: make bench NAME=fib
+	@$(MAKE) --no-print-directory deps build >&2
+	@go run ./cmd/bench $(NAME)
+
+run: deps build ## Run a router here with CONFIG (default configs/minimal.yaml) until Ctrl-C
+	@mkdir -p $(RUN_DIR) $(STATE_DIR)
+	@echo "CLI: bin/godwit --run-dir $(abspath $(RUN_DIR)) show modules"
+	@exec bin/godwitd --run-dir $(abspath $(RUN_DIR)) --state-dir $(abspath $(STATE_DIR)) \
+	  --trust $(abspath $(KEYS)/trust) --config $(abspath $(CONFIG))
+
+image: deps build ## Kernel and initramfs that boot in QEMU, into build/image/
+	@bin/mkimage build
+
+run-image: image ## Boot the image in QEMU, console on the CLI
+	@bin/mkimage run
+
+clean: ## Remove what was built (the development key too)
+	@rm -rf bin build
