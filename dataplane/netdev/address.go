@@ -30,20 +30,20 @@ func removeAddresses(index int) error {
 
 // deletions makes a request from each listed address of the device.
 func deletions(b []byte, index int) ([][]byte, error) {
-	msgs, err := syscall.ParseNetlinkMessage(b)
+	msgs, err := messages(b)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, err
 	}
 	var reqs [][]byte
 	for _, m := range msgs {
-		if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
+		if m.kind != unix.RTM_NEWADDR || len(m.data) < unix.SizeofIfAddrmsg {
 			continue
 		}
-		if binary.NativeEndian.Uint32(m.Data[4:]) != uint32(index) {
+		if binary.NativeEndian.Uint32(m.data[4:]) != uint32(index) {
 			continue
 		}
-		r := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(m.Data))
-		r = append(r, m.Data...)
+		r := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(m.data))
+		r = append(r, m.data...)
 		binary.NativeEndian.PutUint32(r, uint32(len(r)))
 		binary.NativeEndian.PutUint16(r[4:], unix.RTM_DELADDR)
 		binary.NativeEndian.PutUint16(r[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)

@@ -1,6 +1,7 @@
 package netdev
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -101,16 +102,51 @@ func (w *Watcher) Next() ([]Link, error) {
 // Close ends the watch; a Next that waits returns.
 func (w *Watcher) Close() error { return w.f.Close() }
 
+// message is one rtnetlink message.
+type message struct {
+	kind uint16
+	data []byte
+}
+
+// messages cuts a datagram. The standard library's parsers panic on some
+// malformed ones.
+func messages(b []byte) ([]message, error) {
+	var list []message
+	for len(b) >= unix.SizeofNlMsghdr {
+		n := int(binary.NativeEndian.Uint32(b))
+		if n < unix.SizeofNlMsghdr || n > len(b) {
+			return nil, ErrMalformed
+		}
+		list = append(list, message{binary.NativeEndian.Uint16(b[4:]), b[unix.SizeofNlMsghdr:n]})
+		b = b[min(align(n), len(b)):]
+	}
+	return list, nil
+}
+
+func align(n int) int { return (n + 3) &^ 3 }
+
+// attributes calls f for each attribute.
+func attributes(b []byte, f func(kind uint16, v []byte)) error {
+	for len(b) >= unix.SizeofRtAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtAttr || n > len(b) {
+			return ErrMalformed
+		}
+		f(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofRtAttr:n])
+		b = b[min(align(n), len(b)):]
+	}
+	return nil
+}
+
 // parseLinks reads rtnetlink messages and skips those that are not about links.
 func parseLinks(b []byte) ([]Link, error) {
-	msgs, err := syscall.ParseNetlinkMessage(b)
+	msgs, err := messages(b)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, err
 	}
 	var links []Link
-	for i := range msgs {
-		m := &msgs[i]
-		if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK {
+	for _, m := range msgs {
+		if m.kind != unix.RTM_NEWLINK && m.kind != unix.RTM_DELLINK {
 			continue
 		}
 		l, ok, err := parseLink(m)
@@ -126,38 +162,31 @@ func parseLinks(b []byte) ([]Link, error) {
 
 // parseLink reads one message; not ok if it is about a bridge port, which comes
 // under the same type with a family.
-func parseLink(m *syscall.NetlinkMessage) (l Link, ok bool, err error) {
-	if len(m.Data) < unix.SizeofIfInfomsg {
+func parseLink(m message) (l Link, ok bool, err error) {
+	if len(m.data) < unix.SizeofIfInfomsg {
 		return l, false, ErrMalformed
 	}
-	if m.Data[0] != unix.AF_UNSPEC {
+	if m.data[0] != unix.AF_UNSPEC {
 		return l, false, nil
 	}
-	flags := binary.NativeEndian.Uint32(m.Data[8:])
+	flags := binary.NativeEndian.Uint32(m.data[8:])
 	l = Link{
-		Index: int(int32(binary.NativeEndian.Uint32(m.Data[4:]))),
+		Index: int(int32(binary.NativeEndian.Uint32(m.data[4:]))),
 		Up:    flags&unix.IFF_UP != 0,
-		Gone:  m.Header.Type == unix.RTM_DELLINK,
+		Gone:  m.kind == unix.RTM_DELLINK,
 	}
 	l.Carrier = l.Up && flags&unix.IFF_RUNNING != 0 && !l.Gone
-	attrs, err := syscall.ParseNetlinkRouteAttr(m)
-	if err != nil {
-		return l, false, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	for _, a := range attrs {
-		switch a.Attr.Type {
+	err = attributes(m.data[unix.SizeofIfInfomsg:], func(kind uint16, v []byte) {
+		switch kind {
 		case unix.IFLA_IFNAME:
-			for n := len(a.Value); n > 0 && a.Value[n-1] == 0; n-- {
-				a.Value = a.Value[:n-1]
-			}
-			l.Name = string(a.Value)
+			l.Name = string(bytes.TrimRight(v, "\x00"))
 		case unix.IFLA_ADDRESS:
-			l.MAC = net.HardwareAddr(append([]byte(nil), a.Value...))
+			l.MAC = bytes.Clone(v)
 		case unix.IFLA_MTU:
-			if len(a.Value) >= 4 {
-				l.MTU = int(binary.NativeEndian.Uint32(a.Value))
+			if len(v) >= 4 {
+				l.MTU = int(binary.NativeEndian.Uint32(v))
 			}
 		}
-	}
-	return l, true, nil
+	})
+	return l, err == nil, err
 }
