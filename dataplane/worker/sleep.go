@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"golang.org/x/sys/unix"
+
+	"godwit/dataplane/graph"
+)
+
+// How long a worker sleeps at most, in milliseconds. After sending it looks
+// soon again: a port may hold frames that the kernel refused for the moment,
+// and sent buffers wait to be reclaimed.
+const (
+	napAfterSend = 1
+	napUnpolled  = 1 // a port has no descriptor to wait for
+	napIdle      = 1000
+)
+
+// maxPollErrors is how many polls in a row may report an error on a port that
+// has no frame, before the port counts as failed.
+const maxPollErrors = 16
+
+// sleep waits until a source has work. It does not, if one has already.
+func (w *Worker) sleep() {
+	if w.stale {
+		w.collectFds()
+	}
+	w.sleeping.Store(true)
+	if w.waiting() || !w.bellsOn() {
+		w.sleeping.Store(false)
+		return
+	}
+	timeout := napIdle
+	if w.sent {
+		timeout, w.sent = napAfterSend, false
+	} else if w.unpolled() {
+		timeout = napUnpolled
+	}
+	w.counter.sleeps.Add(1)
+	w.reader.Offline()
+	n, _ := unix.Poll(w.fds, timeout) // EINTR: as if it were time
+	w.reader.Online()
+	w.sleeping.Store(false)
+	w.awake(n > 0)
+}
+
+func (w *Worker) waiting() bool {
+	return w.stopping.Load() || w.asked.Load() || w.inject.Len() > 0 || w.host.Len() > 0 || w.hand.Len() > 0
+}
+
+// bellsOn asks all producers to ring; it reports false, and takes that back,
+// when packets wait.
+func (w *Worker) bellsOn() bool {
+	for i, c := range w.consumers {
+		if !c.Sleep() {
+			for _, b := range w.consumers[:i] {
+				b.Wake(false)
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// awake reads what woke the worker.
+func (w *Worker) awake(ready bool) {
+	for i, c := range w.consumers {
+		c.Wake(ready && w.fds[w.bells+i].Revents != 0)
+	}
+	if !ready {
+		return
+	}
+	if w.fds[0].Revents != 0 {
+		var b [8]byte
+		_, _ = unix.Read(w.event, b[:])
+	}
+	for i, p := range w.owners {
+		if p == nil || p.failed {
+			continue
+		}
+		re := w.fds[i].Revents
+		if re&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) == 0 {
+			continue
+		}
+		if p.errs++; p.errs > maxPollErrors {
+			w.fail(p, errPort)
+		}
+	}
+}
+
+// collectFds makes the list to poll: the eventfd, the ports, the doorbells.
+func (w *Worker) collectFds() {
+	w.stale = false
+	w.fds = append(w.fds[:0], unix.PollFd{Fd: int32(w.event), Events: unix.POLLIN})
+	w.owners = append(w.owners[:0], nil)
+	var list []int
+	for _, p := range w.ports {
+		poller, ok := p.p.(graph.Poller)
+		if p.failed || !ok {
+			continue
+		}
+		list = poller.Fds(list[:0])
+		for _, fd := range list {
+			w.fds = append(w.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			w.owners = append(w.owners, p)
+		}
+	}
+	w.bells = len(w.fds)
+	for _, c := range w.consumers {
+		w.fds = append(w.fds, unix.PollFd{Fd: int32(c.Fd()), Events: unix.POLLIN})
+		w.owners = append(w.owners, nil)
+	}
+}
+
+func (w *Worker) unpolled() bool {
+	for _, p := range w.ports {
+		if _, ok := p.p.(graph.Poller); !ok && !p.failed {
+			return true
+		}
+	}
+	return false
+}
