@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+
+	"godwit/controlplane/mgmt"
+)
+
+// Words that several commands share.
+var (
+	vrfWord    = word{key: "vrf", value: "NAME", help: "of this VRF only", fill: vrfNames}
+	cardWord   = word{key: "card", value: "N", help: "of this line card only"}
+	targetWord = word{value: "PREFIX|ADDRESS", help: "this prefix, or the longest match for an address"}
+)
+
+// The commands of the router's command line.
+var (
+	showCommands = []command{
+		{name: "version", help: "show what runs", run: shown(askVersion, textVersion)},
+		{name: "modules", help: "show the processes: state, restarts, signature", run: shown(askModules, textModules)},
+		{name: "vrfs", help: "show the routing instances", run: shown(askVRFs, textVRFs)},
+		{name: "interfaces", help: "show the interfaces: state, addresses, counters",
+			words: []word{{value: "NAME", help: "this interface, with all details", fill: interfaceNames}},
+			run:   showInterfaces},
+		{name: "route", help: "show the RIB: what was learned, what was chosen, and why",
+			example: "  godwit show route vrf red\n  godwit show route vrf red 192.0.2.1 detail\n  godwit show route vrf red 10.0.0.0/8 longer protocol bgp",
+			words: []word{vrfWord, targetWord,
+				{key: "longer", help: "with a prefix: its more-specifics too"},
+				{key: "protocol", value: "WORD", help: "local, connected, static or bgp", fill: protocols},
+				{key: "next-hop", value: "ADDRESS", help: "through this next hop"},
+				{key: "ipv4", help: "IPv4 only"}, {key: "ipv6", help: "IPv6 only"},
+				{key: "detail", help: "all candidates, why each was chosen or not, how next hops resolve"}},
+			run: showRoute},
+		{name: "fib", help: "show the FIB of the line cards, or with no word its summary",
+			words: []word{vrfWord, cardWord, targetWord, {key: "all", help: "every route"}}, run: showFIB},
+		{name: "neighbors", help: "show ARP and ND entries",
+			words: []word{vrfWord, {key: "interface", value: "NAME", help: "on this interface", fill: interfaceNames}, {value: "ADDRESS", help: "this one"}},
+			run:   shown(askNeighbors, textNeighbors)},
+		{name: "bgp", help: "show the BGP speakers and their peers", words: []word{vrfWord}, run: shown(askBGP, textBGP)},
+		{name: "bus", help: "show the bus's name table", run: shown(askBus, textBus)},
+		{name: "events", help: "show the event loops: queues, handlers, latencies",
+			words: []word{{value: "MODULE", help: "of this module only", fill: moduleNames}}, run: shown(askEvents, textEvents)},
+		{name: "drops", help: "show the named drop counters",
+			words: []word{cardWord, {key: "all", help: "those at zero too"}}, run: showDrops},
+		{name: "config", help: "show the configuration in force, without passwords", run: showConfig},
+	}
+	clearCommands = []command{
+		{name: "neighbors", help: "forget learned ARP and ND entries",
+			words: []word{vrfWord, {key: "interface", value: "NAME", help: "on this interface", fill: interfaceNames}, {value: "ADDRESS", help: "this one"}},
+			run:   shown(clearNeighbors, textDone)},
+	}
+	resetCommands = []command{
+		{name: "bgp", help: "reset the session with a peer",
+			words: []word{vrfWord, {value: "ADDRESS", help: "the peer", need: true}, {key: "soft", help: "exchange the routes again, keep the session"}},
+			run:   shown(resetBGP, textDone)},
+	}
+	plainCommands = []command{
+		{name: "check", help: "check a configuration file and say what applying it would change; no router is needed",
+			words: []word{{value: "FILE", help: "a YAML file, - for standard input", need: true}}, run: check},
+		{name: "apply", help: "put a configuration into force: all of it, or with a fault nothing",
+			words: []word{{value: "FILE", help: "a YAML file, - for standard input", need: true}}, run: apply},
+		{name: "ping", help: "send echo requests from the host stack of a VRF",
+			example: "  godwit ping vrf red 192.0.2.1 count 3",
+			words: []word{{key: "vrf", value: "NAME", help: "the VRF; default: default", fill: vrfNames}, {value: "ADDRESS", help: "whom to ask", need: true},
+				{key: "count", value: "N", help: "how many; default 5"}, {key: "size", value: "BYTES", help: "payload; default 56"},
+				{key: "interval", value: "TIME", help: "between two; default 1s"}, {key: "timeout", value: "TIME", help: "for an answer; default 1s"},
+				{key: "source", value: "ADDRESS", help: "an address of the router"},
+				{key: "ttl", value: "N", help: "time to live"}, {key: "df", help: "don't fragment"}},
+			run: ping},
+		{name: "capture", help: "capture the frames of an interface as pcap",
+			example: "  godwit capture interface red-up count 100 write red-up.pcap\n  godwit capture interface red-up | tcpdump -nr -",
+			words: []word{{key: "interface", value: "NAME", help: "the interface", need: true, fill: interfaceNames},
+				{key: "count", value: "N", help: "stop after so many frames"}, {key: "snap", value: "BYTES", help: "keep so much of a frame"},
+				{key: "write", value: "FILE", help: "to this file; default: standard output"}},
+			run: capture},
+	}
+)
+
+func protocols(context.Context, *Env) []string {
+	return []string{"local", "connected", "static", "bgp"}
+}
+
+func vrfNames(ctx context.Context, e *Env) []string {
+	v, err := e.client.VRFs(ctx)
+	if err != nil {
+		return nil
+	}
+	return collect(v.VRFs, func(v mgmt.VRF) string { return v.Name })
+}
+
+func interfaceNames(ctx context.Context, e *Env) []string {
+	v, err := e.client.Interfaces(ctx, "")
+	if err != nil {
+		return nil
+	}
+	return collect(v.Interfaces, func(i mgmt.Interface) string { return i.Name })
+}
+
+func moduleNames(ctx context.Context, e *Env) []string {
+	v, err := e.client.Modules(ctx)
+	if err != nil {
+		return nil
+	}
+	names := []string{"supervisor"}
+	for _, m := range v.Modules {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+func collect[T any](items []T, f func(T) string) []string {
+	out := make([]string, len(items))
+	for i, item := range items {
+		out[i] = f(item)
+	}
+	return out
+}

@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"time"
+
+	"godwit/controlplane/mgmt"
+	"godwit/event"
+)
+
+// stream prints items as they come, text or one JSON object a line. A reader
+// that goes away (head) ends it.
+func stream[T any](e *Env, items iter.Seq2[T, error], header string, text func(io.Writer, T)) error {
+	w := bufio.NewWriterSize(e.Out, 64<<10)
+	enc := json.NewEncoder(w)
+	if !e.json && header != "" {
+		fmt.Fprintln(w, header)
+	}
+	n := 0
+	for item, err := range items {
+		if err != nil {
+			w.Flush()
+			return err
+		}
+		n++
+		if e.json {
+			err = enc.Encode(item)
+		} else {
+			text(w, item)
+		}
+		if err != nil || n < 100 && w.Flush() != nil {
+			return nil
+		}
+	}
+	if n == 0 && !e.json {
+		fmt.Fprintln(w, "(none)")
+	}
+	_ = w.Flush() // the reader went away: nothing to tell
+	return nil
+}
+
+func routeQuery(w words) (mgmt.RouteQuery, error) {
+	r := reader{w: w}
+	q := mgmt.RouteQuery{VRF: w["vrf"], Longer: w.has("longer"), Protocol: w["protocol"], NextHop: r.address("next-hop"), Detail: w.has("detail")}
+	q.Address, q.Prefix = r.target("")
+	switch {
+	case w.has("ipv4") && !w.has("ipv6"):
+		q.Family = 4
+	case w.has("ipv6") && !w.has("ipv4"):
+		q.Family = 6
+	}
+	if q.Longer && !q.Prefix.IsValid() {
+		return q, usageError{"\"longer\" goes with a prefix"}
+	}
+	return q, r.err
+}
+
+func showRoute(ctx context.Context, e *Env, w words) error {
+	q, err := routeQuery(w)
+	if err != nil {
+		return err
+	}
+	if q.Address.IsValid() || q.Detail {
+		return stream(e, e.client.Routes(ctx, q), "", textRouteDetail)
+	}
+	return stream(e, e.client.Routes(ctx, q), fmt.Sprintf("%-10s %-28s %-9s %-5s %s", "VRF", "PREFIX", "PROTOCOL", "DIST", "NEXT HOP"), textRoute)
+}
+
+func textRoute(w io.Writer, r mgmt.Route) {
+	for _, c := range r.Candidates {
+		mark := ""
+		switch {
+		case !c.Chosen:
+			mark = "  (not used: " + c.Reason + ")"
+		case c.Stale:
+			mark = "  (stale)"
+		}
+		fmt.Fprintf(w, "%-10s %-28s %-9s %-5d %s%s\n", r.VRF, r.Prefix, c.Protocol, c.Distance, where(c), mark)
+	}
+}
+
+// where says in a few words where a candidate's packets go.
+func where(c mgmt.Candidate) string {
+	if c.Kind != "forward" {
+		return c.Kind
+	}
+	if len(c.Resolved) == 0 {
+		var given []string
+		for _, n := range c.NextHops {
+			given = append(given, dash(n.Address)+" "+n.Interface)
+		}
+		return "unresolved: " + strings.Join(given, ", ")
+	}
+	return hops(c.Resolved)
+}
+
+func hops(hs []mgmt.ResolvedHop) string {
+	out := make([]string, len(hs))
+	for i, h := range hs {
+		out[i] = h.Interface
+		if h.Gateway.IsValid() {
+			out[i] = h.Gateway.String() + " " + h.Interface
+		}
+		if h.Weight > 1 {
+			out[i] += fmt.Sprintf(" weight %d", h.Weight)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func textRouteDetail(w io.Writer, r mgmt.Route) {
+	state := "not installed"
+	if r.Installed {
+		state = fmt.Sprintf("installed, group %d", r.Group)
+	}
+	fmt.Fprintf(w, "%v in VRF %s: %s\n", r.Prefix, r.VRF, state)
+	for i, c := range r.Candidates {
+		mark := " "
+		if c.Chosen {
+			mark = "*"
+		}
+		fmt.Fprintf(w, "%s %d. %s, distance %d", mark, i+1, c.Protocol, c.Distance)
+		if c.Tag != 0 {
+			fmt.Fprintf(w, ", tag %d", c.Tag)
+		}
+		if c.Stale {
+			fmt.Fprint(w, ", stale")
+		}
+		if c.Reason != "" {
+			fmt.Fprintf(w, ": %s", c.Reason)
+		}
+		fmt.Fprintf(w, "\n     packets: %s\n", where(c))
+		for _, n := range c.NextHops {
+			usable := ""
+			if !n.Usable {
+				usable = " (not usable)"
+			}
+			fmt.Fprintf(w, "     next hop %s%s\n", strings.TrimSpace(dash(n.Address)+" "+n.Interface), usable)
+			for _, step := range n.Chain {
+				fmt.Fprintf(w, "       %s\n", step)
+			}
+		}
+		for _, p := range c.Paths {
+			fmt.Fprintf(w, "     BGP path from %v (AS %d): next hop %v, local preference %d, MED %d, AS path length %d\n", p.Peer, p.PeerAS, p.NextHop, p.LocalPref, p.MED, p.ASPathLen)
+		}
+	}
+}
+
+func showFIB(ctx context.Context, e *Env, w words) error {
+	r := reader{w: w}
+	q := mgmt.FIBQuery{Card: uint16(r.number("card", 1, 65535)), VRF: w["vrf"]}
+	q.Address, q.Prefix = r.target("")
+	if r.err != nil {
+		return r.err
+	}
+	if len(w) == 0 {
+		return shown(func(ctx context.Context, e *Env, _ words) (mgmt.FIBSummary, error) { return e.client.FIBSummary(ctx) }, textFIBSummary)(ctx, e, w)
+	}
+	header := fmt.Sprintf("%-5s %-10s %-28s %-7s %s", "CARD", "VRF", "PREFIX", "GROUP", "NEXT HOP")
+	return stream(e, e.client.FIB(ctx, q), header, func(w io.Writer, r mgmt.FIBRoute) {
+		to := r.Kind
+		if r.Kind == "forward" {
+			to = hops(r.NextHops)
+		}
+		fmt.Fprintf(w, "%-5d %-10s %-28s %-7d %s\n", r.Card, r.VRF, r.Prefix, r.Group, to)
+	})
+}
+
+func textFIBSummary(w io.Writer, v mgmt.FIBSummary) {
+	fmt.Fprintf(w, "installed by the RIB: %d IPv4 and %d IPv6 routes through %d next-hop groups\n", v.Routes4, v.Routes6, v.Groups)
+	table(w, "CARD|STATE|EPOCH|SENT|ACKNOWLEDGED|GROUPS|VRF|IPV4|IPV6|MEMORY", func(row func(...any)) {
+		for _, c := range v.Cards {
+			st := cardState(c)
+			if len(c.VRFs) == 0 {
+				row(c.Card, st, c.Epoch, c.Sent, c.Acked, c.Groups, "-", "-", "-", "-")
+			}
+			for i, f := range c.VRFs {
+				if i == 0 {
+					row(c.Card, st, c.Epoch, c.Sent, c.Acked, c.Groups, f.VRF, f.Routes4, f.Routes6, size(f.Bytes))
+				} else {
+					row("", "", "", "", "", "", f.VRF, f.Routes4, f.Routes6, size(f.Bytes))
+				}
+			}
+		}
+	})
+}
+
+func cardState(c mgmt.FIBCard) string {
+	switch {
+	case c.Error != "":
+		return c.Error
+	case !c.Connected:
+		return "gone"
+	case !c.Converged:
+		return "behind"
+	}
+	return "in step"
+}
+
+func size(n int) string {
+	switch {
+	case n < 10<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
+
+func askEvents(ctx context.Context, e *Env, w words) (mgmt.Events, error) {
+	return e.client.Events(ctx, w[""])
+}
+
+func textEvents(w io.Writer, v mgmt.Events) {
+	for _, m := range v.Modules {
+		if m.Stats == nil {
+			fmt.Fprintf(w, "%s: %s\n", m.Module, dash(m.Error))
+			continue
+		}
+		textLoop(w, m.Module, *m.Stats)
+	}
+}
+
+func textLoop(w io.Writer, module string, s event.Stats) {
+	fmt.Fprintf(w, "%s: busy %v in all, %d timers armed, %d periodic runs missed\n", module, s.Busy.Round(time.Millisecond), s.Timers, s.Missed)
+	table(w, "  CLASS|QUEUED|MAX|BOUND|POSTED|REFUSED|STARVED", func(row func(...any)) {
+		for _, c := range s.Classes {
+			row("  "+c.Class, c.Queued, c.Max, c.Bound, c.Posted, c.Full, c.Starved)
+		}
+	})
+	table(w, "  HANDLER|CLASS|RUNS|RUN AVG|RUN P99|RUN MAX|DELAY AVG|DELAY P99|DELAY MAX", func(row func(...any)) {
+		for _, h := range s.Handlers {
+			row("  "+h.Name, h.Class, h.Runs, µs(h.Run.Avg), µs(h.Run.P99), µs(h.Run.Max), µs(h.Delay.Avg), µs(h.Delay.P99), µs(h.Delay.Max))
+		}
+	})
+}
+
+func µs(d time.Duration) string {
+	return d.Round(100 * time.Nanosecond).String()
+}
