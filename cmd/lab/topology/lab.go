@@ -173,7 +173,7 @@ func (l *Lab) Node(name string) *Host {
 func (l *Lab) Close() error {
 	var errs []error
 	for _, h := range l.nodes {
-		errs = append(errs, h.stopAll())
+		errs = append(errs, h.StopAll())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

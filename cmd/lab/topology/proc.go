@@ -110,7 +110,8 @@ func (p *Proc) Output() string {
 	return string(out)
 }
 
-func (h *Host) stopAll() error {
+// StopAll stops what was started on the host, the last first.
+func (h *Host) StopAll() error {
 	var errs []error
 	for _, p := range slices.Backward(h.procs) {
 		errs = append(errs, p.Stop(20*time.Second))
