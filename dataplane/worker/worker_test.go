@@ -1,0 +1,382 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"godwit/dataplane/fabric"
+	"godwit/dataplane/graph"
+	"godwit/dataplane/punt"
+	"godwit/fib"
+)
+
+const (
+	portA = fib.PortID(1<<16 | 10)
+	portB = fib.PortID(1<<16 | 20)
+	portZ = fib.PortID(2<<16 | 30) // on the other card
+)
+
+func frames(rule byte, to fib.PortID, n int) [][]byte {
+	var list [][]byte
+	for i := range n {
+		list = append(list, frame(rule, uint32(to), i))
+	}
+	return list
+}
+
+func TestForwardsBetweenPortsInOrder(t *testing.T) {
+	f := newFixture(t, nil)
+	a, b := newMemPort(t, portA, f.pool), newMemPort(t, portB, f.pool)
+	f.AddPort(a)
+	f.AddPort(b)
+	f.Start()
+	const n = 1000
+	a.deliver(frames(toPort, portB, n)...)
+	eventually(t, "frames forwarded", func() bool { return len(b.out()) == n })
+	inOrder(t, b.out(), n)
+	if s := f.Stats(); s.Packets != n || s.Sleeps == 0 {
+		t.Errorf("stats %+v", s)
+	}
+	if f.rd.quiet.Load() == 0 {
+		t.Error("never quiescent")
+	}
+}
+
+func TestIdleWorkerSleeps(t *testing.T) {
+	f := newFixture(t, nil)
+	a := newMemPort(t, portA, f.pool)
+	f.AddPort(a)
+	f.Start()
+	eventually(t, "sleep", func() bool { return !f.rd.online.Load() })
+	var before, after unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &before)
+	rounds := f.Stats().Rounds
+	start := time.Now()
+	eventually(t, "half a second", func() bool { return time.Since(start) > 500*time.Millisecond })
+	unix.Getrusage(unix.RUSAGE_SELF, &after)
+	if n := f.Stats().Rounds - rounds; n > 3 {
+		t.Errorf("%d rounds in half an idle second", n)
+	}
+	busy := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+	t.Logf("process used %v in 500 ms", busy) // most of it is the test's own polling
+	a.deliver(frame(toPort, uint32(portA), 0))
+	eventually(t, "wake-up by a frame", func() bool { return len(a.out()) == 1 })
+}
+
+func TestNamedDrops(t *testing.T) {
+	f := newFixture(t, nil)
+	a := newMemPort(t, portA, f.pool)
+	f.AddPort(a)
+	f.Start()
+	a.deliver(frames(toPort, portB, 3)...)
+	a.deliver(frames(toCard, portZ, 4)...)
+	eventually(t, "drops", func() bool { return f.drop("no-port") == 3 && f.drop("no-card") == 4 })
+	if f.Inject(1, make([]byte, 4000), false) || f.drop("too-long") != 1 {
+		t.Error("a frame longer than a buffer was taken")
+	}
+	a.deliver(frames(toPunt, 0, 200)...)
+	eventually(t, "punt queue full", func() bool { return f.drop("punt-full") == 72 })
+	if n := f.punts.Len(); n != 128 {
+		t.Errorf("%d punted frames wait, want 128", n)
+	}
+	var m punt.Meta
+	buf := make([]byte, f.punts.Size())
+	n, ok := f.punts.Take(&m, buf)
+	if !ok || m.In != fib.InterfaceID(portA) || number(buf[:n]) != 0 {
+		t.Errorf("took %v %+v", ok, m)
+	}
+}
+
+func TestInjectAndHost(t *testing.T) {
+	f := newFixture(t, nil)
+	a := newMemPort(t, portA, f.pool)
+	f.AddPort(a)
+	f.Start()
+	for i := range 300 {
+		if !f.Inject(5, frame(toPort, uint32(portA), i), true) {
+			t.Fatal("refused")
+		}
+	}
+	eventually(t, "injected frames", func() bool { return len(a.out()) == 300 })
+	for i := range 300 {
+		f.Host(7, 0, frame(toPort, uint32(portA), 300+i), true)
+	}
+	eventually(t, "host packets", func() bool { return len(a.out()) == 600 })
+	inOrder(t, a.out(), 600)
+}
+
+func TestInjectFullIsCountedOrWaited(t *testing.T) {
+	f := newFixture(t, nil)
+	a := newMemPort(t, portA, f.pool)
+	f.AddPort(a)
+	for i := range queueSlots {
+		if !f.Inject(5, frame(toPort, uint32(portA), i), false) {
+			t.Fatalf("refused at %d", i)
+		}
+	}
+	if f.Inject(5, frame(toPort, uint32(portA), 0), false) || f.drop("inject-full") != 1 {
+		t.Error("a full queue took a frame")
+	}
+	waited := make(chan bool)
+	go func() { waited <- f.Inject(5, frame(toPort, uint32(portA), queueSlots), true) }()
+	f.Start()
+	if !<-waited {
+		t.Error("waiting push refused")
+	}
+	eventually(t, "all sent", func() bool { return len(a.out()) == queueSlots+1 })
+	inOrder(t, a.out(), queueSlots+1)
+}
+
+func TestStopEndsWaitingPush(t *testing.T) {
+	f := newFixture(t, nil)
+	for i := range queueSlots {
+		f.Inject(5, frame(toNobody, 0, i), false)
+	}
+	waited := make(chan bool)
+	go func() { waited <- f.Inject(5, frame(toNobody, 0, 0), true) }()
+	f.Stop()
+	if <-waited {
+		t.Error("a stopped worker took a frame")
+	}
+	if f.Host(0, 0, frame(toNobody, 0, 0), false) {
+		t.Error("a stopped worker took a packet")
+	}
+	ran := false
+	f.Do(func() { ran = true })
+	if !ran {
+		t.Error("Do did not run on a stopped worker")
+	}
+}
+
+func TestPortsComeAndGo(t *testing.T) {
+	f := newFixture(t, nil)
+	a, b := newMemPort(t, portA, f.pool), newMemPort(t, portB, f.pool)
+	f.AddPort(a)
+	f.Start()
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				a.deliver(frame(toPort, uint32(portB), i))
+				time.Sleep(20 * time.Microsecond)
+			}
+		}
+	}()
+	for i := range 50 {
+		f.AddPort(b)
+		before := len(b.out())
+		eventually(t, "frames to the new port", func() bool { return len(b.out()) > before })
+		closed := false
+		f.RemovePort(portB, func(p graph.Port) { closed = p == graph.Port(b) })
+		if !closed {
+			t.Fatalf("round %d: not released", i)
+		}
+		after := len(b.out())
+		drops := f.drop("no-port")
+		eventually(t, "drops without the port", func() bool { return f.drop("no-port") > drops })
+		if len(b.out()) != after {
+			t.Fatal("a removed port was used")
+		}
+	}
+	close(stop)
+	wg.Wait()
+	f.RemovePort(portB, func(graph.Port) { t.Error("released twice") })
+}
+
+func TestFailedPortIsReportedOnceOthersWork(t *testing.T) {
+	f := newFixture(t, nil)
+	a, b := newMemPort(t, portA, f.pool), newMemPort(t, portB, f.pool)
+	f.AddPort(a)
+	f.AddPort(b)
+	f.Start()
+	a.break_(errors.New("device is gone"))
+	if id := <-f.gone; id != portA {
+		t.Fatalf("port %v reported", id)
+	}
+	b.deliver(frame(toPort, uint32(portA), 0), frame(toPort, uint32(portB), 0))
+	eventually(t, "the other port", func() bool { return len(b.out()) == 1 && f.drop("port-failed") == 1 })
+	eventually(t, "sleep", func() bool { return !f.rd.online.Load() })
+	select {
+	case id := <-f.gone:
+		t.Errorf("port %v reported again", id)
+	default:
+	}
+}
+
+// errorFd is a port whose descriptor reports an error for ever.
+type errorFd struct {
+	*memPort
+	fd int
+}
+
+func (p errorFd) Fds(fds []int) []int { return append(fds, p.fd) }
+
+func TestPortWithErrorsOnlyFails(t *testing.T) {
+	f := newFixture(t, nil)
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(pipe[1]) // hang-up
+	defer unix.Close(pipe[0])
+	f.AddPort(errorFd{newMemPort(t, portA, f.pool), pipe[0]})
+	f.Start()
+	if id := <-f.gone; id != portA {
+		t.Fatalf("port %v reported", id)
+	}
+}
+
+func TestHandover(t *testing.T) {
+	f, g := newFixture(t, nil), newFixture(t, nil)
+	a, b := newMemPort(t, portA, f.pool), newMemPort(t, portB, g.pool)
+	f.AddPort(a)
+	f.AddRemote(portB, g.Worker)
+	g.AddPort(b)
+	g.AddRemote(portA, f.Worker)
+	f.Start()
+	g.Start()
+	const n = 300
+	a.deliver(frames(toPort, portB, n)...)
+	eventually(t, "frames handed over", func() bool { return len(b.out()) == n })
+	inOrder(t, b.out(), n)
+	b.deliver(frames(toPort, portA, n)...)
+	eventually(t, "frames handed back", func() bool { return len(a.out()) == n })
+	if err := g.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	a.deliver(frames(toPort, portB, 5)...)
+	eventually(t, "drops without the owner", func() bool { return f.drop("handover-full") == 5 })
+}
+
+func TestFabricBetweenWorkers(t *testing.T) {
+	dir := t.TempDir()
+	f, g := newFixture(t, nil), newFixture(t, nil)
+	a, z := newMemPort(t, portA, f.pool), newMemPort(t, portZ, g.pool)
+	producer, err := fabric.OpenProducer(dir, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	consumer, err := fabric.OpenConsumer(dir, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consumer.Close()
+	f.AddPort(a)
+	f.AddLink(2, NewLink(producer))
+	g.AddPort(z)
+	g.AddConsumer(consumer)
+	f.Start()
+	g.Start()
+	eventually(t, "both asleep", func() bool { return !f.rd.online.Load() && !g.rd.online.Load() })
+	const n = 400
+	a.deliver(frames(toCard, portZ, n)...)
+	eventually(t, "frames on the other card", func() bool { return len(z.out()) == n })
+	inOrder(t, z.out(), n)
+	// The peer dies: the ring fills, this card's own ports go on.
+	g.Stop()
+	a.deliver(frames(toCard, portZ, 2000)...)
+	a.deliver(frame(toPort, uint32(portA), 9))
+	eventually(t, "own port", func() bool { return len(a.out()) == 1 })
+	if f.drop("fabric-full") == 0 {
+		t.Error("no drop counted for the dead card")
+	}
+	f.RemoveLink(2)
+	g.RemoveConsumer(consumer)
+}
+
+func TestCapture(t *testing.T) {
+	demux := func(p fib.PortID, vlan uint16) fib.InterfaceID { return fib.InterfaceID(p) + fib.InterfaceID(vlan) }
+	caps := NewCaptures(4, 128, demux, func() {})
+	f := newFixture(t, caps)
+	a := newMemPort(t, portA, f.pool)
+	f.AddPort(a)
+	f.Start()
+	a.deliver(frame(toPort, uint32(portA), 1))
+	eventually(t, "frame", func() bool { return len(a.out()) == 1 })
+	tagged := frame(toNobody, 0, 2)
+	copy(tagged[12:], []byte{0x81, 0, 0x60, 5})
+	caps.Set(map[fib.InterfaceID]int{fib.InterfaceID(portA): 0, fib.InterfaceID(portA) + 5: 20})
+	a.deliver(frame(toPort, uint32(portA), 3))
+	eventually(t, "frame", func() bool { return len(a.out()) == 2 })
+	a.deliver(tagged)
+	buf := make([]byte, caps.Size())
+	want := []struct {
+		ifc fib.InterfaceID
+		dir Direction
+		n   int
+	}{{fib.InterfaceID(portA), In, 64}, {fib.InterfaceID(portA), Out, 64}, {fib.InterfaceID(portA) + 5, In, 20}}
+	for _, w := range want {
+		var m Captured
+		n := 0
+		eventually(t, "captured frame", func() (ok bool) { n, ok = caps.Take(&m, buf); return ok })
+		if m.Interface != w.ifc || m.Direction != w.dir || n != w.n || m.Length != 64 || time.Since(time.Unix(0, m.Time)) > time.Minute {
+			t.Errorf("got %+v with %d bytes, want %+v", m, n, w)
+		}
+	}
+	a.deliver(frames(toNobody, 0, 10)...)
+	eventually(t, "a slow reader loses frames", func() bool { return caps.Lost() == 6 })
+	caps.Set(nil)
+	a.deliver(frames(toNobody, 0, 10)...)
+	a.deliver(frame(toPort, uint32(portA), 4))
+	eventually(t, "frame", func() bool { return len(a.out()) == 3 })
+	if caps.Lost() != 6 {
+		t.Error("captured after the end")
+	}
+}
+
+func TestRoundAllocatesNothing(t *testing.T) {
+	f := newFixture(t, nil)
+	f.rd.Online()
+	defer f.rd.Offline()
+	in := frame(toNobody, 0, 0)
+	f.Inject(1, in, false)
+	f.round()
+	if n := testing.AllocsPerRun(200, func() {
+		for range 32 {
+			f.Inject(1, in, false)
+			f.Host(1, 0, in, false)
+		}
+		f.round()
+	}); n != 0 {
+		t.Errorf("%v allocations a round", n)
+	}
+}
+
+func TestQueue(t *testing.T) {
+	woken := 0
+	q := NewQueue[int](3, 8, func() { woken++ })
+	for i := range 4 {
+		if ok := q.Push(i, bytes.Repeat([]byte{byte(i)}, i)); ok != (i < 3) {
+			t.Errorf("push %d: %v", i, ok)
+		}
+	}
+	if q.Push(9, make([]byte, 9)) {
+		t.Error("a frame longer than a slot was taken")
+	}
+	buf := make([]byte, 8)
+	var m int
+	for i := range 3 {
+		if n, ok := q.Take(&m, buf); !ok || m != i || n != i || !bytes.Equal(buf[:n], bytes.Repeat([]byte{byte(i)}, i)) {
+			t.Errorf("take %d: %d %v % x", i, m, ok, buf[:n])
+		}
+	}
+	if _, ok := q.Take(&m, buf); ok || q.Len() != 0 || woken != 3 {
+		t.Errorf("took from an empty queue; %d wait, woken %d times", q.Len(), woken)
+	}
+	q.Close()
+	if q.Push(1, nil) || q.PushWait(1, nil) {
+		t.Error("a closed queue took a frame")
+	}
+}
