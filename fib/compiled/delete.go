@@ -1,0 +1,174 @@
+package compiled
+
+// del removes p from what the slot holds: its leaves become p.leaf, the
+// cover. path is the first pos bits that lead to the slot.
+func (s *Space) del(slot uint32, pos uint, path Key, p *prefix) {
+	e := s.load(slot)
+	switch {
+	case p.n <= pos:
+		s.unfill(slot, pos, path, p)
+	case e < child: // not here
+	case code(e) == 0:
+		k, kn := s.skipKey(e & refMask)
+		if kn > p.n || commonBits(k, p.key) < kn {
+			return
+		}
+		s.del(e&refMask+skipHit, kn, k, p)
+		s.tidySkip(slot)
+	default:
+		s.delNode(slot, pos, path, p)
+	}
+}
+
+func (s *Space) delNode(slot uint32, pos uint, path Key, p *prefix) {
+	e := s.load(slot)
+	c, ref := code(e), e&refMask
+	w := uint(4 * c)
+	i := p.key.slice(pos, w)
+	if p.n > pos+w {
+		was := s.leads(ref + i)
+		s.del(ref+i, pos+w, path.with(pos, w, i), p)
+		if was && !s.leads(ref+i) && c > 1 {
+			s.kids[ref>>8]--
+		}
+	} else {
+		for end := i + 1<<(pos+w-p.n); i < end; i++ {
+			s.unfillEntry(c, ref, i, pos, path, p)
+		}
+	}
+	s.tidyNode(slot, pos, path)
+}
+
+// unfill gives the leaves of p, which covers all of the slot, to the cover.
+func (s *Space) unfill(slot uint32, pos uint, path Key, p *prefix) {
+	e := s.load(slot)
+	if e < child {
+		if leafLen(e) == p.n {
+			s.store(slot, p.leaf)
+		}
+		return
+	}
+	c, ref := code(e), e&refMask
+	if c == 0 {
+		k, kn := s.skipKey(ref)
+		s.unfill(ref+skipHit, kn, k, p)
+		s.unfill(ref+skipMiss, kn, k, p)
+		s.tidySkip(slot)
+		return
+	}
+	for i := range classWords[c] {
+		s.unfillEntry(c, ref, i, pos, path, p)
+	}
+	s.tidyNode(slot, pos, path)
+}
+
+func (s *Space) unfillEntry(c int, ref, i uint32, pos uint, path Key, p *prefix) {
+	was, w := s.leads(ref+i), uint(4*c)
+	s.unfill(ref+i, pos+w, path.with(pos, w, i), p)
+	if was && !s.leads(ref+i) && c > 1 {
+		s.kids[ref>>8]--
+	}
+}
+
+// tidySkip removes a skip that decides nothing.
+func (s *Space) tidySkip(slot uint32) {
+	e := s.load(slot)
+	ref := e & refMask
+	hit, miss := s.load(ref+skipHit), s.load(ref+skipMiss)
+	skips := hit >= child && code(hit) == 0 && s.load(hit&refMask+skipMiss) == miss
+	if hit == miss || skips {
+		s.store(slot, hit)
+		s.retire(0, ref)
+	}
+}
+
+// tidyNode replaces a node that has become too wide for what it holds. Wide
+// nodes are looked over once in a while only: their size over 64 deletions.
+func (s *Space) tidyNode(slot uint32, pos uint, path Key) {
+	e := s.load(slot)
+	c, ref := code(e), e&refMask
+	switch {
+	case c == 1:
+		s.tidySmall(slot, pos, path)
+		return
+	case s.kids[ref>>8] == 0 && c == 2 && oneLeaf(s.arena.words(c, ref), pos):
+		s.store(slot, s.load(ref))
+		s.retire(c, ref)
+		return
+	}
+	if s.dels[ref>>8]++; s.dels[ref>>8] < classWords[c]/64 {
+		return
+	}
+	s.dels[ref>>8] = 0
+	s.shrink(slot, pos, path)
+}
+
+// shrink narrows the node in slot if fewer than an eighth of the entries of
+// the narrower one would lead on.
+func (s *Space) shrink(slot uint32, pos uint, path Key) {
+	e := s.load(slot)
+	c, ref := code(e), e&refMask
+	w := s.arena.words(c, ref)
+	leads, end := uint32(0), pos+uint(4*c)-4
+	for i := 0; i < len(w); i += 16 {
+		if !oneLeaf(w[i:i+16], end) {
+			leads++
+		}
+	}
+	if leads*8 >= classWords[c]/16 {
+		return
+	}
+	narrow := s.alloc(c - 1)
+	to := s.arena.words(c-1, narrow)
+	for i := range to {
+		to[i] = s.part(1, ref+uint32(i)*16, end)
+		if to[i] >= child {
+			s.tidySmall(narrow+uint32(i), end, path.with(pos, end-pos, uint32(i)))
+		}
+	}
+	if c > 2 {
+		s.kids[narrow>>8] = s.count(c-1, narrow)
+	}
+	s.store(slot, node(c-1, narrow))
+	if c == 2 {
+		s.tidySmall(slot, pos, path)
+		return
+	}
+	s.shrink(slot, pos, path)
+}
+
+// tidySmall replaces a node of stride 4 whose entries are all the same leaf,
+// or all but one.
+func (s *Space) tidySmall(slot uint32, pos uint, path Key) {
+	ref := s.load(slot) & refMask
+	w := s.arena.words(1, ref)
+	leaf := w[0]
+	if w[1] != leaf && w[2] != leaf {
+		leaf = w[1]
+	}
+	if leaf >= child || leafLen(leaf) > pos {
+		return
+	}
+	odd := -1
+	for i, e := range w {
+		if e == leaf {
+			continue
+		}
+		if odd >= 0 {
+			return
+		}
+		odd = i
+	}
+	e := leaf
+	if odd >= 0 {
+		e = w[odd]
+		switch {
+		case e < child || code(e) != 0:
+			e = s.newSkip(path.with(pos, 4, uint32(odd)), pos+4, e, leaf)
+		case s.load(e&refMask+skipMiss) != leaf:
+			return
+		}
+	}
+	s.store(slot, e)
+	s.retire(1, ref)
+}
