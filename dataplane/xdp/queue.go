@@ -115,14 +115,7 @@ func (q *queue) restock() {
 
 // send moves v's frames to the transmit ring. Frames leave at flush.
 func (q *queue) send(v *graph.Vector) error {
-	room := q.tx.room(uint32(v.N))
-	if room < uint32(v.N) && !q.gone {
-		q.flush()
-		room = q.tx.room(uint32(v.N))
-	}
-	if q.gone {
-		room = 0
-	}
+	room := q.sendRoom(uint32(v.N))
 	var sent, bytes uint64
 	limit := int(q.maxFrame.Load())
 	for _, p := range v.P[:v.N] {
@@ -160,6 +153,21 @@ func (q *queue) send(v *graph.Vector) error {
 		return q.goneError()
 	}
 	return nil
+}
+
+// sendRoom tells how many of n frames the transmit ring takes.
+func (q *queue) sendRoom(n uint32) uint32 {
+	if q.gone {
+		return 0
+	}
+	room := q.tx.room(n)
+	if room < n && q.flush() == nil {
+		room = q.tx.room(n)
+	}
+	if q.gone {
+		return 0
+	}
+	return room
 }
 
 func (q *queue) drop(p *graph.Packet, why netdev.Reason) {

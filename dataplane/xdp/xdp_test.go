@@ -1,37 +1,22 @@
 package xdp
 
 import (
-	"os"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
-	"godwit/dataplane/graph"
+	"godwit/dataplane/netdev/conform"
 	"godwit/dataplane/netdev/netlab"
+	"godwit/fib"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const deadline = 5 * time.Second
-
-// lab has two hosts a and b, each with a veth h0 to the router's p0 and p1.
-func newLab(t *testing.T, queues int) *netlab.Lab {
-	t.Helper()
-	l, err := netlab.New("gwt-xdp", "a", "r", "b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	must(t, l.Veth("a", "h0", "r", "p0", queues))
-	must(t, l.Veth("b", "h0", "r", "p1", queues))
-	return l
-}
+const (
+	prefix   = "gwt-xdp"
+	deadline = conform.Deadline
+)
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -56,123 +41,69 @@ func open(t *testing.T, l *netlab.Lab, d *Device, u *Umem, queues ...int) *Port 
 	return p
 }
 
-func newUmem(t *testing.T, frames int) *Umem {
+// newUmem is closed after the ports: cleanups run backwards.
+func newUmem(t *testing.T, frames, chunk int) *Umem {
 	t.Helper()
-	u, err := NewUmem(frames, DefaultChunk)
+	u, err := NewUmem(frames, chunk)
 	must(t, err)
+	t.Cleanup(func() {
+		if err := u.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return u
 }
 
-// accounted checks that no frame is lost or counted twice.
-func accounted(t *testing.T, u *Umem) {
-	t.Helper()
-	if got := u.Pool().Free() + u.InRings(); got != u.Pool().Size() {
-		t.Fatalf("%d free + %d in rings of %d frames", u.Pool().Free(), u.InRings(), u.Pool().Size())
+// TestConform runs the suite of all ports in each mode and chunk size.
+func TestConform(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		mode  Mode
+		chunk int
+		ring  int
+		mtu   int
+	}{
+		{"native", Native, 2048, 512, 1778},
+		{"generic", Generic, 2048, 512, 1778},
+		{"native chunk 4096", Native, 4096, 128, 3400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conform.Run(t, prefix, func(t *testing.T, l *netlab.Lab) conform.Opened {
+				u := newUmem(t, 2048, c.chunk)
+				o := conform.Opened{Pool: u.Pool(), Held: u.InRings, MaxMTU: c.mtu}
+				for i, name := range []string{"p0", "p1"} {
+					d := attach(t, l, name, Options{ID: fib.MakePortID(1, uint16(i)), Mode: c.mode, Ring: c.ring})
+					if d.Mode() != c.mode {
+						t.Fatalf("mode %v, want %v", d.Mode(), c.mode)
+					}
+					o.P[i] = open(t, l, d, u, 0)
+				}
+				return o
+			})
+		})
 	}
 }
 
-// wire is a packet socket on a host's end: what is on the wire.
-type wire struct{ fd int }
-
-func newWire(t *testing.T, l *netlab.Lab, ns, dev string) *wire {
-	t.Helper()
-	w := &wire{}
-	must(t, l.Do(ns, func() (err error) {
-		w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		ifi, err := ifindex(dev)
-		if err != nil {
-			return err
-		}
-		return unix.Bind(w.fd, &unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: ifi})
-	}))
-	t.Cleanup(func() { unix.Close(w.fd) })
-	return w
-}
-
-func (w *wire) send(t *testing.T, frame []byte) {
-	t.Helper()
-	if _, err := unix.Write(w.fd, frame); err != nil {
-		t.Fatalf("send on wire: %v", err)
-	}
-}
-
-// receive takes the next frame that arrived (not one that the host sent).
-func (w *wire) receive(t *testing.T, wait time.Duration) []byte {
-	t.Helper()
-	buf := make([]byte, 16384)
-	for end := time.Now().Add(wait); ; {
-		left := time.Until(end)
-		if left <= 0 {
-			return nil
-		}
-		fds := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, int(left.Milliseconds())+1); n == 0 || err != nil {
-			continue
-		}
-		n, from, err := unix.Recvfrom(w.fd, buf, unix.MSG_DONTWAIT)
-		if err != nil {
-			continue
-		}
-		if sa, ok := from.(*unix.SockaddrLinklayer); ok && sa.Pkttype == unix.PACKET_OUTGOING {
-			continue
-		}
-		return buf[:n]
-	}
-}
-
-// frame makes an Ethernet frame of n bytes with a number in it.
-func frame(n int, id byte) []byte {
-	f := make([]byte, n)
-	copy(f, []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5})
-	for i := 14; i < n; i++ {
-		f[i] = id + byte(i)
-	}
-	return f
-}
-
-// rxUntil reads until n frames came or the deadline.
-func rxUntil(t *testing.T, p *Port, n int, each func(*graph.Packet)) {
-	t.Helper()
-	got := 0
-	for end := time.Now().Add(deadline); got < n; {
+// TestGiveBack checks that frames of a queue without a socket are dropped, and
+// that the kernel has the device back after Close.
+func TestGiveBack(t *testing.T) {
+	l := conform.NewLab(t, prefix, 1)
+	must(t, l.IP("r", "addr", "add", "192.0.2.1/24", "dev", "p0"))
+	d := attach(t, l, "p0", Options{})
+	a := conform.NewWire(t, l, "a", "h0")
+	ask := conform.ARPRequest()
+	a.Send(t, ask)
+	for end := time.Now().Add(deadline); d.NoSocket() != 1; {
 		if time.Now().After(end) {
-			t.Fatalf("received %d of %d frames; counters %+v", got, n, p.Counters())
+			t.Fatalf("no-socket drops: %d, want 1", d.NoSocket())
 		}
-		wait(p, 10)
-		var v graph.Vector
-		must(t, p.Rx(&v))
-		for _, pkt := range v.P[:v.N] {
-			each(pkt)
-		}
-		got += v.N
 	}
-}
-
-// wait polls the port's descriptors.
-func wait(p *Port, ms int) {
-	var fds []unix.PollFd
-	for _, fd := range p.Fds(nil) {
-		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	if got := a.Receive(t, 50*time.Millisecond); got != nil {
+		t.Fatalf("the kernel answered: %x", got)
 	}
-	unix.Poll(fds, ms)
-}
-
-func flushUntil(t *testing.T, p *Port, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(deadline); !cond(); {
-		if time.Now().After(end) {
-			t.Fatalf("sent frames do not come home; counters %+v", p.Counters())
-		}
-		must(t, p.Flush())
-		wait(p, 1)
-	}
-}
-
-func TestMainNeedsRoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Fatal("tests need root")
+	must(t, d.Close())
+	a.Send(t, ask)
+	if got := a.Receive(t, deadline); len(got) < 42 || got[21] != 2 {
+		t.Fatalf("no ARP reply after the device was given back: %x", got)
 	}
 }
