@@ -1,0 +1,123 @@
+package bgp
+
+import (
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+
+	"godwit/cluster/wire"
+)
+
+const resetBoth = api.ResetPeerRequest_DIRECTION_BOTH
+
+// wake is called by the feed from GoBGP's watch goroutine.
+func (s *Speaker) wake() { s.post(s.normal, s.flush) }
+
+// routeAck opens the window.
+func (s *Speaker) routeAck(c Client, seq uint64) {
+	if c != s.client || seq <= s.acked || seq > s.seq {
+		return // of an earlier session, or nonsense
+	}
+	s.acked = seq
+	s.flush()
+}
+
+// flush sends what the window allows. While a batch is on its way only full
+// ones follow: single changes go out at once, a flood in few large batches.
+func (s *Speaker) flush() {
+	for s.client != nil {
+		for s.seq-s.acked < wire.RouteWindow {
+			b := s.feed.batch(s.seq+1, s.seq != s.acked)
+			if b == nil {
+				break
+			}
+			s.seq++
+			if err := s.client.Send(wire.RouteBatch, b); err != nil {
+				s.opt.Log.Error("send routes", "error", err)
+				s.Lost(s.client)
+				return
+			}
+		}
+		need := 1
+		switch s.seq - s.acked {
+		case 0:
+		case wire.RouteWindow:
+			need = never
+		default:
+			need = full
+		}
+		if !s.feed.arm(need) {
+			break
+		}
+	}
+	s.tellSynced()
+}
+
+// syncTick looks for peers to give up.
+func (s *Speaker) syncTick() {
+	s.checkSync()
+	s.flush()
+}
+
+// checkSync notes, once the peers' tables are in, behind which routes
+// RoutesSynced is due.
+func (s *Speaker) checkSync() {
+	if s.cfg == nil || !s.sync.tick(s.loop.Now(), s.feed.lastChange()) {
+		return
+	}
+	if s.ticker != nil {
+		s.ticker.Stop()
+		s.ticker = nil
+	}
+	if !s.synced && !s.marked && s.client != nil {
+		s.marked, s.syncMark = true, s.feed.end()
+	}
+}
+
+// tellSynced sends RoutesSynced when the routes before it were sent.
+func (s *Speaker) tellSynced() {
+	if s.client == nil || !s.marked || s.synced || !s.feed.passed(s.syncMark) {
+		return
+	}
+	if err := s.client.SendJSON(wire.RoutesSynced, struct{}{}); err != nil {
+		s.opt.Log.Error("tell that routes are in", "error", err)
+		return
+	}
+	s.synced = true
+}
+
+// farewellTime bounds how long a stop waits for NOTIFICATIONs to be sent.
+const farewellTime = time.Second
+
+// Farewell ends all sessions with a NOTIFICATION, so that neighbours drop our
+// routes at once, and then calls done: the final stop. A speaker that shall be
+// replaced just exits: its neighbours keep its routes and help the next one
+// (RFC 4724).
+func (s *Speaker) Farewell(done func()) {
+	s.client = nil // the withdrawals that follow are not news
+	s.feed.detach()
+	s.enqueue(s.srv.farewell, func(err error) {
+		if err != nil {
+			s.opt.Log.Warn("say farewell", "error", err)
+		}
+		deadline := s.loop.Now().Add(farewellTime)
+		s.awaitIdle(deadline, done)
+	})
+}
+
+func (s *Speaker) awaitIdle(deadline time.Time, done func()) {
+	for _, p := range s.peers {
+		if p.status.State == established && s.loop.Now().Before(deadline) {
+			s.high.After(5*time.Millisecond, func() { s.awaitIdle(deadline, done) })
+			return
+		}
+	}
+	done()
+}
+
+// Close stops the BGP server whole and then calls done: for programs that go on.
+func (s *Speaker) Close(done func()) {
+	s.client = nil
+	s.feed.detach()
+	s.enqueue(func() error { s.srv.stop(); return nil }, func(error) { done() })
+}
