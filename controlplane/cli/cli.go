@@ -67,11 +67,11 @@ func (e *Env) root() *cobra.Command {
 		e.client = mgmt.NewClient(filepath.Join(e.runDir, "mgmt.sock"))
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
-	show := e.group("show", "show what the router knows and does", showCommands)
-	clear := e.group("clear", "remove learned entries; they are learned again", clearCommands)
-	reset := e.group("reset", "restart a session", resetCommands)
+	show := e.group("show", "show what the router knows and does", showCommands())
+	clear := e.group("clear", "remove learned entries; they are learned again", clearCommands())
+	reset := e.group("reset", "restart a session", resetCommands())
 	root.AddCommand(show, clear, reset)
-	for _, c := range plainCommands {
+	for _, c := range plainCommands() {
 		root.AddCommand(e.command(c))
 	}
 	return root

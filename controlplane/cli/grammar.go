@@ -13,9 +13,9 @@ var (
 	targetWord = word{value: "PREFIX|ADDRESS", help: "this prefix, or the longest match for an address"}
 )
 
-// The commands of the router's command line.
-var (
-	showCommands = []command{
+// showCommands are the words behind "show".
+func showCommands() []command {
+	return []command{
 		{name: "version", help: "show what runs", run: shown(askVersion, textVersion)},
 		{name: "modules", help: "show the processes: state, restarts, signature", run: shown(askModules, textModules)},
 		{name: "vrfs", help: "show the routing instances", run: shown(askVRFs, textVRFs)},
@@ -44,17 +44,29 @@ var (
 			words: []word{cardWord, {key: "all", help: "those at zero too"}}, run: showDrops},
 		{name: "config", help: "show the configuration in force, without passwords", run: showConfig},
 	}
-	clearCommands = []command{
+}
+
+// clearCommands are the words behind "clear".
+func clearCommands() []command {
+	return []command{
 		{name: "neighbors", help: "forget learned ARP and ND entries",
 			words: []word{vrfWord, {key: "interface", value: "NAME", help: "on this interface", fill: interfaceNames}, {value: "ADDRESS", help: "this one"}},
 			run:   shown(clearNeighbors, textDone)},
 	}
-	resetCommands = []command{
+}
+
+// resetCommands are the words behind "reset".
+func resetCommands() []command {
+	return []command{
 		{name: "bgp", help: "reset the session with a peer",
 			words: []word{vrfWord, {value: "ADDRESS", help: "the peer", need: true}, {key: "soft", help: "exchange the routes again, keep the session"}},
 			run:   shown(resetBGP, textDone)},
 	}
-	plainCommands = []command{
+}
+
+// plainCommands are the commands of one word.
+func plainCommands() []command {
+	return []command{
 		{name: "check", help: "check a configuration file and say what applying it would change; no router is needed",
 			words: []word{{value: "FILE", help: "a YAML file, - for standard input", need: true}}, run: check},
 		{name: "apply", help: "put a configuration into force: all of it, or with a fault nothing",
@@ -73,8 +85,9 @@ var (
 				{key: "count", value: "N", help: "stop after so many frames"}, {key: "snap", value: "BYTES", help: "keep so much of a frame"},
 				{key: "write", value: "FILE", help: "to this file; default: standard output"}},
 			run: capture},
+		{name: "shell", help: "read commands from the terminal, with completion and history", run: shell},
 	}
-)
+}
 
 func protocols(context.Context, *Env) []string {
 	return []string{"local", "connected", "static", "bgp"}

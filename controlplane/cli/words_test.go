@@ -22,7 +22,7 @@ func find(t *testing.T, table []command, name string) command {
 }
 
 func TestWordsAreSorted(t *testing.T) {
-	route, ping := find(t, showCommands, "route"), find(t, plainCommands, "ping")
+	route, ping := find(t, showCommands(), "route"), find(t, plainCommands(), "ping")
 	for _, tt := range []struct {
 		c    command
 		line string
@@ -124,7 +124,7 @@ func TestEveryCommandHelpsAndCompletes(t *testing.T) {
 func FuzzWords(f *testing.F) {
 	f.Add("vrf red 192.0.2.1 detail")
 	f.Fuzz(func(t *testing.T, line string) {
-		for _, table := range [][]command{showCommands, plainCommands, clearCommands, resetCommands} {
+		for _, table := range [][]command{showCommands(), plainCommands(), clearCommands(), resetCommands()} {
 			for _, c := range table {
 				if w, err := c.parse(strings.Fields(line)); err == nil {
 					r := reader{w: w}
