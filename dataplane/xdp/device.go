@@ -168,11 +168,8 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 		q.closeSocket()
 		return nil, err
 	}
-	group := 0
-	if q.zeroCopy {
-		group = 1
-	}
-	u.group[group] = append(u.group[group], q.fd)
+	g := groupOf(q.zeroCopy)
+	u.group[g] = append(u.group[g], q.fd)
 	q.restock()
 	if err := d.objs.Sockets.Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
 		q.close()

@@ -3,6 +3,7 @@ package xdp
 import (
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,25 +28,42 @@ func getsockopt(fd, opt int, p unsafe.Pointer, n uint32) error {
 	return nil
 }
 
+// The kernel frees a closed socket's queue a little later: a queue that is busy
+// is tried again for this long.
+const (
+	busyFor   = 500 * time.Millisecond
+	busyPause = time.Millisecond
+)
+
 // open makes the queue's socket and rings and binds it, sharing the Umem of a
 // socket that is bound already, or registering it. It leaves nothing on error.
 func (q *queue) open(ifindex int, zeroCopy bool) error {
-	group := 0
-	if zeroCopy {
-		group = 1
+	for end := time.Now().Add(busyFor); ; time.Sleep(busyPause) {
+		err := q.openOnce(ifindex, zeroCopy)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return err
+		}
 	}
-	shares := q.u.group[group]
+}
+
+func (q *queue) openOnce(ifindex int, zeroCopy bool) error {
+	shares := q.u.group[groupOf(zeroCopy)]
 	for i := len(shares) - 1; i >= 0; i-- {
 		err := q.tryOpen(ifindex, zeroCopy, shares[i])
-		if err == nil {
-			return nil
-		}
-		// The other socket's device is gone: it can't be shared any more.
-		if !errors.Is(err, unix.EBADF) {
+		// EBADF: the other socket's device is gone, it can't be shared any more.
+		if err == nil || !errors.Is(err, unix.EBADF) {
 			return err
 		}
 	}
 	return q.tryOpen(ifindex, zeroCopy, -1)
+}
+
+// groupOf is the index in Umem.group: sockets share with those of their mode only.
+func groupOf(zeroCopy bool) int {
+	if zeroCopy {
+		return 1
+	}
+	return 0
 }
 
 func (q *queue) tryOpen(ifindex int, zeroCopy bool, share int) (err error) {
