@@ -30,7 +30,22 @@ type Packet struct {
 	Group  uint32 // result of the lookup
 	Adj    uint32 // adjacency
 	Reason uint16 // of a drop or punt
+	InSlot uint16 // dense number of In on this card, from 1; 0: no ingress interface here
+	Flags  Flags
 }
+
+// Flags are what nodes remember of a packet.
+type Flags uint8
+
+// The flags.
+const (
+	// LinkGroup: received with a multicast or broadcast MAC address.
+	LinkGroup Flags = 1 << iota
+	// FromHost: made by the router itself: no TTL check, no TTL decrement.
+	FromHost
+	// Transit: looked up and counted down by another card.
+	Transit
+)
 
 // Vector is a batch of packets. The slots behind N are undefined.
 type Vector struct {

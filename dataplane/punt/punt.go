@@ -72,6 +72,7 @@ type Meta struct {
 	L3      uint16 // offset of the IP header, or the ARP packet, in the frame; 0: there is no Ethernet header
 	MTU     uint16 // TooBig: of the egress interface
 	VRF     fib.VRF
+	Host    bool            // made by the router's own host stack
 	In      fib.InterfaceID // ingress; 0: from the host stack or another card
 	Out     fib.InterfaceID // egress, where it is known
 	NextHop netip.Addr      // NeedNeighbor, NeighborFailed: the neighbour on Out

@@ -1,0 +1,146 @@
+// Package ethernet takes frames apart: Ethernet II and one 802.1Q tag, to the
+// interface of port and tag, and by EtherType to the next node. It owns the
+// interface table.
+package ethernet
+
+import (
+	"encoding/binary"
+
+	"godwit/dataplane/graph"
+	"godwit/dataplane/header"
+	"godwit/dataplane/punt"
+)
+
+// Drop reasons of ethernet-input.
+const (
+	dropRunt = iota
+	dropUnknownPort
+	dropUnknownVLAN
+	dropDoubleTag
+	dropDown
+	dropWrongMAC
+	dropBadSource
+	dropUnknownType
+)
+
+var inputReasons = []graph.DropReason{
+	{Name: "runt", Help: "frame shorter than its Ethernet header or tag"},
+	{Name: "unknown-port", Help: "no interface is configured on the port"},
+	{Name: "unknown-vlan", Help: "no interface has the frame's 802.1Q tag, or none is untagged"},
+	{Name: "double-tag", Help: "more than one VLAN tag, or an 802.1ad tag"},
+	{Name: "interface-down", Help: "the interface is administratively down"},
+	{Name: "wrong-mac", Help: "unicast frame for another station: flooding by a switch, or a stale neighbour entry there"},
+	{Name: "bad-source-mac", Help: "source MAC address is a group address, or the interface's own: a loop?"},
+	{Name: "unknown-ethertype", Help: "not IPv4, IPv6 or ARP: LLDP, spanning tree, ..."},
+}
+
+// Input is the node ethernet-input. It sorts a vector into IP4 and IP6 (valid
+// until the next Process, owned by the caller) and punts ARP.
+type Input struct {
+	Table    *Table // set by the pipeline between vectors
+	IP4, IP6 graph.Vector
+
+	drop graph.Dropper
+	gate *punt.Gate
+}
+
+// NewInput makes a worker's node.
+func NewInput(gate *punt.Gate, counts *graph.Counts, pool *graph.Pool) *Input {
+	return &Input{gate: gate, drop: graph.Dropper{Drops: graph.NewDrops("ethernet-input", inputReasons), Counts: counts, Pool: pool}}
+}
+
+// Name is the node's name.
+func (n *Input) Name() string { return "ethernet-input" }
+
+// Nexts are the nodes that follow.
+func (n *Input) Nexts() []string { return []string{"ip4-input", "ip6-input", "punt"} }
+
+// Drops are the node's drop counters.
+func (n *Input) Drops() *graph.Drops { return n.drop.Drops }
+
+// Process empties v.
+func (n *Input) Process(v *graph.Vector) {
+	n.IP4.N, n.IP6.N = 0, 0
+	for _, p := range v.P[:v.N] {
+		e := header.Ethernet(p.Data)
+		p.In, p.InSlot, p.Flags = 0, 0, 0
+		if !e.IsValid() {
+			n.drop.Drop(p, dropRunt)
+			continue
+		}
+		port := n.Table.port(p.Port)
+		if port == nil {
+			n.drop.Drop(p, dropUnknownPort)
+			continue
+		}
+		typ := e.Type()
+		p.L3 = header.EthernetLen
+		in := port.untagged
+		if typ == header.TypeVLAN || typ == header.TypeQinQ {
+			var reason int
+			if in, typ, reason = port.tag(p, typ); reason >= 0 {
+				n.drop.Drop(p, reason)
+				continue
+			}
+		}
+		if in == nil {
+			n.drop.Drop(p, dropUnknownVLAN)
+			continue
+		}
+		n.receive(p, in, e, typ)
+	}
+	v.N = 0
+}
+
+// tag takes an 802.1Q tag off: interface and EtherType, or the reason to drop.
+func (port *portEntry) tag(p *graph.Packet, typ uint16) (*Entry, uint16, int) {
+	if typ == header.TypeQinQ {
+		return nil, 0, dropDoubleTag
+	}
+	if len(p.Data) < header.EthernetLen+header.VLANLen {
+		return nil, 0, dropRunt
+	}
+	vid := binary.BigEndian.Uint16(p.Data[14:]) & 0xfff
+	typ = binary.BigEndian.Uint16(p.Data[16:])
+	if typ == header.TypeVLAN || typ == header.TypeQinQ {
+		return nil, 0, dropDoubleTag
+	}
+	p.L3 = header.EthernetLen + header.VLANLen
+	if vid == 0 { // priority tag only
+		return port.untagged, typ, -1
+	}
+	if port.vlans == nil {
+		return nil, 0, dropUnknownVLAN
+	}
+	return port.vlans[vid], typ, -1
+}
+
+func (n *Input) receive(p *graph.Packet, in *Entry, e header.Ethernet, typ uint16) {
+	p.In, p.InSlot, p.VRF = in.ID, in.Slot, in.VRF
+	n.drop.Counts.Rx(in.Slot, len(p.Data))
+	if !in.Up {
+		n.drop.Drop(p, dropDown)
+		return
+	}
+	if e.Dst48() != in.mac {
+		if !e.Group() {
+			n.drop.Drop(p, dropWrongMAC)
+			return
+		}
+		p.Flags = graph.LinkGroup
+	}
+	if e[6]&1 != 0 || binary.BigEndian.Uint64(e[4:12])&(1<<48-1) == in.mac {
+		n.drop.Drop(p, dropBadSource)
+		return
+	}
+	switch typ {
+	case header.TypeIPv4:
+		n.IP4.Push(p)
+	case header.TypeIPv6:
+		n.IP6.Push(p)
+	case header.TypeARP:
+		n.gate.Punt(p, punt.Meta{Reason: punt.ToARP, Class: punt.ARP})
+	default:
+		n.drop.Drop(p, dropUnknownType)
+	}
+}

@@ -1,0 +1,47 @@
+package header
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+const (
+	mix1 = 0xa0761d6478bd642f
+	mix2 = 0xe7037ed1a0b428db
+)
+
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// hasPorts tells of protocols that begin with source and destination port.
+func hasPorts(proto uint8) bool {
+	return proto == ProtoTCP || proto == ProtoUDP || proto == ProtoSCTP
+}
+
+// FlowHash4 hashes addresses, protocol and ports; a fragment, the first one too, without ports,
+// so that all fragments of a packet go one way. The packet is valid.
+func FlowHash4(seed uint64, h IPv4) uint32 {
+	l4 := uint64(h.Protocol())
+	if hl := h.HeaderLen(); hasPorts(h.Protocol()) && !h.Fragment() && h.TotalLen() >= hl+4 {
+		l4 |= uint64(binary.BigEndian.Uint32(h[hl:])) << 8
+	}
+	x := mix(binary.BigEndian.Uint64(h[12:20])^seed^mix1, l4^mix2)
+	return uint32(mix(x^seed, mix1) >> 32)
+}
+
+// FlowHash6 is FlowHash4 for IPv6; a packet with extension headers is hashed
+// without ports.
+func FlowHash6(seed uint64, h IPv6) uint32 {
+	l4 := uint64(h.NextHeader())
+	if hasPorts(h.NextHeader()) && h.TotalLen() >= IPv6Len+4 {
+		l4 |= uint64(binary.BigEndian.Uint32(h[IPv6Len:])) << 8
+	}
+	shi, slo := h.Src64()
+	dhi, dlo := h.Dst64()
+	x := mix(shi^seed^mix1, slo^mix2)
+	x = mix(x^dhi, dlo^mix1)
+	x = mix(x^seed, l4^mix2)
+	return uint32(mix(x^seed, mix1) >> 32)
+}

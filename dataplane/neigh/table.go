@@ -1,0 +1,613 @@
+// Package neigh resolves neighbours: ARP (RFC 826, 5227) and neighbour
+// discovery (RFC 4861), per interface and so per VRF.
+//
+// Table is the slow side: a pure state machine, used by one goroutine (the
+// line card's event loop), with time passed in and frames given back as data.
+// Cache and Adjacency are what workers read, without locks.
+//
+//	          ask                answer
+//	(none) ────────▶ incomplete ────────▶ reachable ◀──────────┐
+//	                  │ 3 × 1 s             │ 30 s              │ answer
+//	                  ▼                     ▼         used      │
+//	                failed                stale ─────────────▶ probe
+//	                  │ 1 s                 │ 10 min unused     │ 3 × 1 s
+//	                  ▼                     ▼                   ▼
+//	                (none)                (none)            incomplete
+//
+// Memory is bounded whatever arrives: see Limits.
+package neigh
+
+import (
+	"container/heap"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"godwit/dataplane/ethernet"
+	"godwit/dataplane/graph"
+	"godwit/dataplane/header"
+	"godwit/fib"
+)
+
+// State is a neighbour's state (RFC 4861, 7.3.2; ARP entries have the same).
+type State uint8
+
+// The states.
+const (
+	Incomplete State = iota // asked, no answer yet
+	Reachable               // answered lately
+	Stale                   // known, not confirmed lately; used as it is
+	Probe                   // asked again by unicast; used as it is
+	FailedState
+	Permanent // configured
+)
+
+var stateNames = [...]string{"incomplete", "reachable", "stale", "probe", "failed", "permanent"}
+
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// Timing of the state machine (RFC 4861, 10).
+const (
+	retransmit  = time.Second
+	maxProbes   = 3
+	reachable   = 30 * time.Second // mean; each neighbour has its own between 0.5 and 1.5 times it
+	staleCheck  = 15 * time.Second // how often a stale neighbour is looked at for use
+	staleLife   = 10 * time.Minute
+	failedLife  = time.Second
+	defendPause = 10 * time.Second // RFC 5227, 2.4: DEFEND_INTERVAL
+)
+
+// Limits bound the memory of a Table.
+type Limits struct {
+	Entries      int // neighbours altogether, but configured ones and gateways in use
+	PerInterface int // so that one link can't take all
+	Incomplete   int // unanswered ones on an interface; beyond it the oldest is given up: an address scan hits dead addresses, a real neighbour answers in time
+	Queue        int // packets that wait for one neighbour
+	QueueTotal   int // packets that wait altogether
+}
+
+// DefaultLimits is some 50 MB with all entries in use.
+var DefaultLimits = Limits{Entries: 131072, PerInterface: 65536, Incomplete: 512, Queue: 3, QueueTotal: 1024}
+
+// Packet is an IP packet that waits for a neighbour.
+type Packet struct {
+	Data []byte // from the IP header; the table's own
+	In   fib.InterfaceID
+	VRF  fib.VRF
+	Host bool // made by the router's own host stack
+}
+
+// OutputKind says what an Output is.
+type OutputKind uint8
+
+// The kinds of outputs.
+const (
+	Transmit    OutputKind = iota // Frame goes out of Interface, untagged
+	Unreachable                   // Packet could not be sent: its sender is to be told
+	Notice                        // Text for the operator
+)
+
+// Output is an effect of the table.
+type Output struct {
+	Kind      OutputKind
+	Interface fib.InterfaceID
+	Frame     []byte
+	Packet    Packet
+	Text      string
+}
+
+// Entry is a neighbour as it is shown.
+type Entry struct {
+	Interface fib.InterfaceID
+	VRF       fib.VRF
+	Address   netip.Addr
+	MAC       header.MAC // zero if not known
+	State     State
+	Since     time.Time
+}
+
+// Static is a configured neighbour.
+type Static struct {
+	Interface fib.InterfaceID
+	Address   netip.Addr
+	MAC       header.MAC
+}
+
+type entry struct {
+	adj    Adjacency
+	state  State
+	mac    header.MAC
+	since  time.Time // in this state
+	used   time.Time // last seen in use
+	due    time.Time // next timer
+	heap   int       // index in the timer heap, -1: none
+	probes int
+	pins   int    // groups that use it
+	asked  uint64 // sequence number of its place among the incomplete ones
+	queue  []Packet
+}
+
+// link is what the table keeps of one interface.
+type link struct {
+	entries    int
+	incomplete int     // but gateways in use
+	order      []place // these by age, oldest first; may hold outdated places
+	defended   time.Time
+}
+
+type place struct {
+	e     *entry
+	asked uint64
+}
+
+// Table holds the neighbours of a card.
+type Table struct {
+	limits  Limits
+	cache   *Cache
+	ifaces  *ethernet.Table
+	entries map[Key]*entry
+	links   map[fib.InterfaceID]*link
+	timers  timerHeap
+	static  map[Key]header.MAC
+	learned int // entries that count against Limits.Entries
+	queued  int
+	asked   uint64
+	drops   *graph.Drops
+	out     []Output
+}
+
+// New makes a table without neighbours.
+func New(l Limits) *Table {
+	none, _ := ethernet.NewTable(0, nil, ethernet.NewSlots())
+	return &Table{
+		limits: l, cache: NewCache(), ifaces: none, entries: make(map[Key]*entry),
+		links: make(map[fib.InterfaceID]*link), static: make(map[Key]header.MAC),
+		drops: graph.NewDrops("neighbor", dropReasons),
+	}
+}
+
+// Cache is the workers' view.
+func (t *Table) Cache() *Cache { return t.cache }
+
+// Drops are the table's drop counters.
+func (t *Table) Drops() *graph.Drops { return t.drops }
+
+// Len tells how many neighbours there are.
+func (t *Table) Len() int { return len(t.entries) }
+
+// Drain returns what came out since the last Drain; valid until the next call
+// of any method.
+func (t *Table) Drain() []Output {
+	out := t.out
+	t.out = t.out[len(t.out):]
+	if cap(t.out) == 0 {
+		t.out = nil
+	}
+	return out
+}
+
+func (t *Table) link(id fib.InterfaceID) *link {
+	l := t.links[id]
+	if l == nil {
+		l = &link{}
+		t.links[id] = l
+	}
+	return l
+}
+
+// find returns the neighbour, made anew if it is not there; nil if a limit forbids it.
+func (t *Table) find(now time.Time, k Key, force bool) *entry {
+	if e := t.entries[k]; e != nil {
+		return e
+	}
+	l := t.link(k.Interface)
+	if !force && (t.learned >= t.limits.Entries || l.entries >= t.limits.PerInterface) && !t.evict(k.Interface, l.entries >= t.limits.PerInterface) {
+		t.drops.Add(dropTableFull)
+		return nil
+	}
+	e := &entry{since: now, used: now, heap: -1, state: FailedState}
+	e.adj.Key = k
+	t.entries[k] = e
+	t.learned++
+	l.entries++
+	t.cache.insert(&e.adj, len(t.entries))
+	return e
+}
+
+// evict removes some neighbour that nothing needs, of the interface if same is set.
+func (t *Table) evict(id fib.InterfaceID, same bool) bool {
+	tries := 64
+	for k, e := range t.entries { // the order is random
+		if tries--; tries < 0 {
+			return false
+		}
+		if e.pins == 0 && e.state != Permanent && e.adj.used.Load() == 0 && (!same || k.Interface == id) {
+			t.remove(e)
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Table) remove(e *entry) {
+	t.leave(e)
+	e.adj.rewrite.Store(nil)
+	t.unqueue(e)
+	t.stop(e)
+	t.cache.remove(&e.adj)
+	delete(t.entries, e.adj.Key)
+	t.learned-- // it is not pinned
+	t.link(e.adj.Interface).entries--
+}
+
+// unqueue forgets what waits.
+func (t *Table) unqueue(e *entry) {
+	t.queued -= len(e.queue)
+	e.queue = nil
+}
+
+// leave takes the entry out of its state's accounts.
+func (t *Table) leave(e *entry) {
+	if e.state == Incomplete && e.pins == 0 {
+		t.link(e.adj.Interface).incomplete--
+	}
+}
+
+// line puts an incomplete entry that no group uses at the end of its
+// interface's line.
+func (t *Table) line(e *entry) {
+	l := t.link(e.adj.Interface)
+	l.incomplete++
+	t.asked++
+	e.asked = t.asked
+	l.order = append(l.order, place{e, e.asked})
+}
+
+func (t *Table) enter(e *entry, s State, now time.Time) {
+	t.leave(e)
+	e.state, e.since, e.probes = s, now, 0
+	switch s {
+	case Incomplete:
+		e.adj.rewrite.Store(nil)
+		e.adj.mode.Store(uint32(Ask))
+		if e.pins == 0 {
+			t.line(e)
+		}
+	case Reachable:
+		t.start(e, now.Add(reachable/2+time.Duration(e.adj.hash()%uint64(reachable))))
+	case Stale:
+		t.start(e, now.Add(staleCheck))
+	case FailedState:
+		e.adj.rewrite.Store(nil)
+		e.adj.mode.Store(uint32(Failed))
+		t.start(e, now.Add(failedLife))
+	case Permanent:
+		t.stop(e)
+	}
+}
+
+// giveUp forgets the oldest incomplete neighbours of an interface above the limit.
+func (t *Table) giveUp(l *link) {
+	for l.incomplete >= t.limits.Incomplete && len(l.order) > 0 {
+		p := l.order[0]
+		l.order = l.order[1:]
+		if p.current() {
+			t.drops.Add(dropGivenUp)
+			t.remove(p.e)
+		}
+	}
+	if len(l.order) > 4*t.limits.Incomplete {
+		t.compact(l)
+	}
+}
+
+// current tells that the entry waits since it took this place.
+func (p place) current() bool {
+	return p.e.state == Incomplete && p.e.asked == p.asked && p.e.pins == 0
+}
+
+// compact drops outdated places.
+func (t *Table) compact(l *link) {
+	var keep []place
+	for _, p := range l.order {
+		if p.current() && t.entries[p.e.adj.Key] == p.e {
+			keep = append(keep, p)
+		}
+	}
+	l.order = keep
+}
+
+// Pin gives a group the adjacency of its gateway, which stays until Unpin.
+func (t *Table) Pin(now time.Time, k Key) *Adjacency {
+	e := t.find(now, k, true)
+	if e.pins == 0 {
+		t.learned--
+		t.leave(e)
+	}
+	e.pins++
+	t.gateway(now, e)
+	return &e.adj
+}
+
+// gateway asks for a gateway that is not resolved, before a packet needs it.
+func (t *Table) gateway(now time.Time, e *entry) {
+	if e.state != FailedState || e.heap >= 0 {
+		return
+	}
+	in := t.ifaces.Out(e.adj.Interface)
+	if in == nil || !in.Up {
+		e.adj.mode.Store(uint32(Down))
+		return
+	}
+	t.enter(e, Incomplete, now)
+	t.ask(now, e)
+}
+
+// Unpin undoes one Pin.
+func (t *Table) Unpin(now time.Time, a *Adjacency) {
+	e := t.entries[a.Key]
+	if e == nil || &e.adj != a {
+		return
+	}
+	if e.pins--; e.pins == 0 {
+		t.learned++
+		if e.state == Incomplete {
+			t.line(e)
+		}
+		if e.heap < 0 && e.state != Permanent {
+			t.start(e, now.Add(failedLife))
+		}
+	}
+}
+
+// Resolve sends an IP packet to the neighbour, now or when it has answered.
+// The packet is copied.
+func (t *Table) Resolve(now time.Time, k Key, p Packet) {
+	in := t.ifaces.Out(k.Interface)
+	if in == nil || !in.Up {
+		t.drops.Add(dropDown)
+		return
+	}
+	e := t.entries[k]
+	if e == nil {
+		t.giveUp(t.link(k.Interface))
+		if e = t.find(now, k, false); e == nil {
+			return
+		}
+	}
+	e.used = now
+	if rw := e.adj.rewrite.Load(); rw != nil {
+		t.send(e, p.Data)
+		return
+	}
+	if e.state == FailedState {
+		if e.pins > 0 && e.adj.Mode() == Failed && now.Sub(e.since) < failedLife {
+			t.out = append(t.out, Output{Kind: Unreachable, Packet: clonePacket(p)})
+			return
+		}
+		t.enter(e, Incomplete, now)
+		t.ask(now, e)
+	}
+	t.enqueue(e, p)
+}
+
+func clonePacket(p Packet) Packet {
+	p.Data = append([]byte(nil), p.Data...)
+	return p
+}
+
+func (t *Table) enqueue(e *entry, p Packet) {
+	if len(e.queue) >= t.limits.Queue || t.queued >= t.limits.QueueTotal {
+		t.drops.Add(dropQueueFull)
+		e.adj.mode.Store(uint32(Hold))
+		return
+	}
+	e.queue = append(e.queue, clonePacket(p))
+	t.queued++
+	if len(e.queue) == t.limits.Queue {
+		e.adj.mode.Store(uint32(Hold))
+	}
+}
+
+// send transmits an IP packet to a resolved neighbour.
+func (t *Table) send(e *entry, packet []byte) {
+	in := t.ifaces.Out(e.adj.Interface)
+	if in == nil {
+		return
+	}
+	f := make([]byte, header.EthernetLen+len(packet))
+	typ := uint16(header.TypeIPv4)
+	if packet[0]>>4 == 6 {
+		typ = header.TypeIPv6
+	}
+	header.PutEthernet(f, e.mac, in.MAC, typ)
+	copy(f[header.EthernetLen:], packet)
+	t.transmit(in.ID, f)
+}
+
+func (t *Table) transmit(id fib.InterfaceID, frame []byte) {
+	t.out = append(t.out, Output{Kind: Transmit, Interface: id, Frame: frame})
+}
+
+// resolved makes the neighbour usable with the address, in the given state.
+func (t *Table) resolved(now time.Time, e *entry, mac header.MAC, s State) {
+	changed := e.mac != mac || e.adj.rewrite.Load() == nil
+	e.mac = mac
+	t.enter(e, s, now)
+	if changed {
+		t.follow(e)
+	}
+	if e.adj.rewrite.Load() == nil {
+		return // the interface is down
+	}
+	for _, p := range e.queue {
+		t.send(e, p.Data)
+	}
+	t.unqueue(e)
+}
+
+// follow makes the adjacency follow the interface and the link-layer address.
+func (t *Table) follow(e *entry) {
+	in := t.ifaces.Out(e.adj.Interface)
+	if in == nil || !in.Up {
+		e.adj.rewrite.Store(nil)
+		e.adj.mode.Store(uint32(Down))
+		return
+	}
+	if e.mac == (header.MAC{}) || e.state == Incomplete || e.state == FailedState {
+		if e.adj.Mode() == Down {
+			e.adj.mode.Store(uint32(Ask))
+		}
+		return
+	}
+	e.adj.rewrite.Store(newRewrite(in, e.mac))
+	e.adj.mode.Store(uint32(Ask))
+}
+
+func newRewrite(in *ethernet.Entry, mac header.MAC) *Rewrite {
+	r := &Rewrite{Len: header.EthernetLen, MTU: in.MTU, PortSlot: in.PortSlot, Slot: in.Slot}
+	put := func(b []byte, typ uint16) {
+		header.PutEthernet(b, mac, in.MAC, typ)
+		if in.VLAN != 0 {
+			header.PutEthernet(b, mac, in.MAC, header.TypeVLAN)
+			b[14], b[15], b[16], b[17] = byte(in.VLAN>>8), byte(in.VLAN), byte(typ>>8), byte(typ)
+		}
+	}
+	if in.VLAN != 0 {
+		r.Len += header.VLANLen
+	}
+	put(r.IP4[:], header.TypeIPv4)
+	put(r.IP6[:], header.TypeIPv6)
+	return r
+}
+
+// Tick runs the timers that are due.
+func (t *Table) Tick(now time.Time) {
+	for len(t.timers) > 0 && !t.timers[0].due.After(now) {
+		e := t.timers[0]
+		t.stop(e)
+		t.expire(now, e)
+	}
+}
+
+func (t *Table) expire(now time.Time, e *entry) {
+	if e.adj.takeUsed() {
+		e.used = now
+	}
+	switch e.state {
+	case Incomplete:
+		if e.probes < maxProbes {
+			t.ask(now, e)
+			return
+		}
+		t.fail(now, e)
+	case Reachable:
+		t.enter(e, Stale, now)
+		t.staleUse(now, e)
+	case Stale:
+		t.staleUse(now, e)
+	case Probe:
+		if e.probes < maxProbes {
+			t.ask(now, e)
+			return
+		}
+		t.enter(e, Incomplete, now) // perhaps it has another link-layer address now
+		t.follow(e)
+		t.ask(now, e)
+	case FailedState:
+		if e.pins == 0 {
+			t.remove(e)
+			return
+		}
+		e.adj.mode.CompareAndSwap(uint32(Failed), uint32(Ask)) // the next packet asks again
+	}
+}
+
+// staleUse probes a stale neighbour that is in use and forgets one that is not.
+func (t *Table) staleUse(now time.Time, e *entry) {
+	idle := now.Sub(e.used)
+	switch {
+	case idle < staleCheck:
+		t.enter(e, Probe, now)
+		t.ask(now, e)
+	case idle >= staleLife && e.pins == 0:
+		t.remove(e)
+	default:
+		t.start(e, now.Add(staleCheck))
+	}
+}
+
+func (t *Table) fail(now time.Time, e *entry) {
+	for _, p := range e.queue {
+		t.drops.Add(dropUnreachable)
+		t.out = append(t.out, Output{Kind: Unreachable, Packet: p})
+	}
+	t.unqueue(e)
+	t.enter(e, FailedState, now)
+}
+
+// ask sends one request or solicitation and starts its timer.
+func (t *Table) ask(now time.Time, e *entry) {
+	e.probes++
+	t.start(e, now.Add(retransmit))
+	in := t.ifaces.Out(e.adj.Interface)
+	if in == nil || !in.Up {
+		return
+	}
+	unicast := header.MAC{}
+	if e.state == Probe {
+		unicast = e.mac
+	}
+	if a := e.adj.Addr(); a.Is4() {
+		t.arpRequest(in, a, unicast)
+	} else {
+		t.solicit(in, a, unicast)
+	}
+}
+
+func (t *Table) start(e *entry, due time.Time) {
+	e.due = due
+	if e.heap >= 0 {
+		heap.Fix(&t.timers, e.heap)
+		return
+	}
+	heap.Push(&t.timers, e)
+}
+
+func (t *Table) stop(e *entry) {
+	if e.heap >= 0 {
+		heap.Remove(&t.timers, e.heap)
+	}
+}
+
+// timerHeap orders entries by due time.
+type timerHeap []*entry
+
+func (h timerHeap) Len() int           { return len(h) }
+func (h timerHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h timerHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heap, h[j].heap = i, j
+}
+
+// Push is for container/heap.
+func (h *timerHeap) Push(x any) {
+	e := x.(*entry)
+	e.heap = len(*h)
+	*h = append(*h, e)
+}
+
+// Pop is for container/heap.
+func (h *timerHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	e.heap = -1
+	return e
+}
