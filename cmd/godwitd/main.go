@@ -1,0 +1,132 @@
+// Package main is godwitd, the supervisor: it verifies and starts the router's
+// modules, starts them again when they die, and keeps the bus name table.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"godwit/cluster/supervisor"
+	"godwit/cluster/wire"
+)
+
+func main() {
+	if err := command().Execute(); err != nil {
+		fmt.Fprintf(os.Stderr, "godwitd: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var cfg supervisor.Config
+	var format string
+	c := &cobra.Command{
+		Use:   "godwitd",
+		Short: "Run a Godwit router",
+		Long: `godwitd runs a Godwit router until SIGTERM or SIGINT: it verifies the signatures of
+the modules, starts the routing engine and what that asks for, and starts again what
+dies. A second signal kills the modules instead of waiting for them.`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+		RunE: func(*cobra.Command, []string) error {
+			return run(cfg, format)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.RunDir, "run-dir", "/run/godwit", "sockets, rings and process files")
+	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/godwit", "what survives a restart")
+	f.StringVar(&cfg.Instance, "instance", "godwit", "name of this router, prefix of its network namespaces")
+	f.StringVar(&cfg.LibDir, "lib-dir", "", "where the modules are (default: where godwitd is)")
+	f.StringVar(&cfg.TrustDir, "trust", "/etc/godwit/trust", "public keys that may sign modules")
+	f.StringVar(&cfg.ConfigFile, "config", "", "configuration to apply at start")
+	f.StringVar(&format, "log-format", "text", "text or json")
+	return c
+}
+
+func run(cfg supervisor.Config, format string) error {
+	var handler slog.Handler
+	switch format {
+	case "text":
+		handler = slog.NewTextHandler(os.Stderr, nil)
+	case "json":
+		handler = slog.NewJSONHandler(os.Stderr, nil)
+	default:
+		return fmt.Errorf("log format %q: want text or json", format)
+	}
+	cfg.Log = slog.New(handler).With("module", "supervisor")
+	cfg.Stderr = os.Stderr
+	cfg.Env = []string{"GODWIT_LOG_FORMAT=" + format}
+	if err := absolute(&cfg.RunDir, &cfg.StateDir, &cfg.TrustDir, &cfg.ConfigFile); err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own executable: %w", err)
+	}
+	if cfg.LibDir == "" {
+		cfg.LibDir = filepath.Dir(exe)
+	} else if err := absolute(&cfg.LibDir); err != nil {
+		return err
+	}
+	cfg.Self = wire.ModuleInfo{
+		Name: "supervisor", Role: "supervisor", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),
+	}
+	// Caught before anything is started, so that nothing is left behind.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	s, err := supervisor.New(cfg)
+	if err != nil {
+		return err
+	}
+	s.ShutdownOn(signals)
+	return s.Run(context.Background())
+}
+
+// absolute: modules run in "/".
+func absolute(paths ...*string) error {
+	var errs []error
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		errs = append(errs, err)
+		*p = abs
+	}
+	return errors.Join(errs...)
+}
+
+// version is the version that the go command took from version control.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v, ok := strings.CutPrefix(info.Main.Version, "v"); ok {
+			return v
+		}
+	}
+	return "0.0.0-devel"
+}
+
+// revision is the commit that this program was built from.
+func revision() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return ""
+}
