@@ -101,10 +101,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		return fmt.Errorf("run event loop %s: already running", l.name)
 	}
 	defer l.runMu.Unlock()
-	select {
-	case <-l.done:
+	if l.stopping.Load() {
+		l.release()
 		return fmt.Errorf("run event loop %s: %w", l.name, ErrStopped)
-	default:
 	}
 	defer context.AfterFunc(ctx, l.Stop)()
 	defer l.crash()
@@ -121,7 +120,14 @@ func (l *Loop) Run(ctx context.Context) error {
 func (l *Loop) Stop() {
 	l.stopping.Store(true)
 	l.rouse()
+	if l.runMu.TryLock() { // nobody runs handlers who would do it
+		defer l.runMu.Unlock()
+		l.release()
+	}
 }
+
+// Done is closed when the loop has ended: no handler runs any more.
+func (l *Loop) Done() <-chan struct{} { return l.done }
 
 // release drops what waits once the loop has ended.
 func (l *Loop) release() {
@@ -237,6 +243,9 @@ func (l *Loop) Advance(d time.Duration) {
 		defer l.runMu.Unlock()
 		defer l.crash()
 		l.advanceTo(l.clock.now() + int64(d))
+		if l.stopping.Load() {
+			l.release()
+		}
 		return
 	}
 	select {
