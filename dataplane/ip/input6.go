@@ -87,7 +87,7 @@ func (n *Input) fromLink6(p *graph.Packet, h header.IPv6, dst kind6, shi, slo ui
 		return n.special6(p, h, dst)
 	}
 	n.Addr6[n.Valid.N][0], n.Addr6[n.Valid.N][1] = h.Dst64()
-	n.Valid.Push(p) // the lookup tells whether it is for us: see linkSource in Forward
+	n.Valid.Push(p) // the lookup tells whether it is for us; Forward refuses the rest
 	return passed
 }
 
@@ -98,15 +98,8 @@ func (n *Input) special6(p *graph.Packet, h header.IPv6, dst kind6) int {
 	switch {
 	case dst == loopback6, dst == unspecified6, dst == mapped6:
 		return dropMartianDest
-	case p.Flags&graph.FromHost != 0:
-		if dst == linkLocal6 && p.Out != 0 { // the pipeline sends it to the neighbour itself
-			n.Addr6[n.Valid.N][0], n.Addr6[n.Valid.N][1] = h.Dst64()
-			n.Valid.Push(p)
-			return passed
-		}
-		return dropBadHost
-	case in == nil:
-		return dropBadHost
+	case p.Flags&graph.FromHost != 0, in == nil:
+		return dropBadHost // the host stack's go through a TAP
 	case dst == multicast6:
 		if h[25]&0xf != 2 { // scope: link-local
 			return dropGroup

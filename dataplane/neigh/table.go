@@ -387,7 +387,7 @@ func (t *Table) Resolve(now time.Time, k Key, p Packet) {
 	}
 	if e.state == FailedState {
 		if e.pins > 0 && e.adj.Mode() == Failed && now.Sub(e.since) < failedLife {
-			t.out = append(t.out, Output{Kind: Unreachable, Packet: clonePacket(p)})
+			t.out = append(t.out, Output{Kind: Unreachable, Interface: e.adj.Interface, Packet: clonePacket(p)})
 			return
 		}
 		t.enter(e, Incomplete, now)
@@ -545,7 +545,7 @@ func (t *Table) staleUse(now time.Time, e *entry) {
 func (t *Table) fail(now time.Time, e *entry) {
 	for _, p := range e.queue {
 		t.drops.Add(dropUnreachable)
-		t.out = append(t.out, Output{Kind: Unreachable, Packet: p})
+		t.out = append(t.out, Output{Kind: Unreachable, Interface: e.adj.Interface, Packet: p})
 	}
 	t.unqueue(e)
 	t.enter(e, FailedState, now)

@@ -32,9 +32,7 @@ type Sink interface {
 }
 
 // Counters counts packets and bytes of one interface on one worker.
-type Counters struct {
-	RxPackets, RxBytes, TxPackets, TxBytes, Drops, Punts uint64
-}
+type Counters = graph.InterfaceCounters
 
 // EffectKind says what the card shall do with an Effect.
 type EffectKind uint8

@@ -1,0 +1,100 @@
+package pipeline
+
+import (
+	"sync/atomic"
+	"time"
+
+	"godwit/dataplane/ethernet"
+	"godwit/dataplane/ip"
+	"godwit/dataplane/neigh"
+	"godwit/dataplane/punt"
+	"godwit/fib"
+)
+
+// Options are the settings of a State; the zero value will do.
+type Options struct {
+	HashSeed uint64                     // of the flow hash: differs from router to router, or flows polarise
+	Policers [punt.NumClasses]punt.Rate // zero: punt.Default
+	Limits   neigh.Limits               // zero: neigh.DefaultLimits
+}
+
+// State is what the workers of a card share, with each other and with the
+// control side. The control goroutine writes it; SlowPath and the hooks run there.
+type State struct {
+	card     fib.CardID
+	seed     uint64
+	view     atomic.Pointer[view]
+	policers *punt.Policers
+	groups   *ip.Groups
+	neigh    *neigh.Table
+	slots    *ethernet.Slots
+	now      time.Time // the control side's, as last told
+}
+
+// view is what changes rarely: replaced as a whole, never changed.
+type view struct {
+	table  *ethernet.Table
+	locals *ip.Locals
+	fib    ip.FIB
+}
+
+// noFIB has no routes.
+type noFIB struct{}
+
+func (noFIB) LookupBatch4(_ fib.VRF, addrs []uint32, groups []uint32)    { clear(groups[:len(addrs)]) }
+func (noFIB) LookupBatch6(_ fib.VRF, addrs [][2]uint64, groups []uint32) { clear(groups[:len(addrs)]) }
+
+// NewState makes the state of a card without interfaces and routes.
+func NewState(card fib.CardID, o Options) *State {
+	if o.Limits == (neigh.Limits{}) {
+		o.Limits = neigh.DefaultLimits
+	}
+	s := &State{card: card, seed: o.HashSeed, policers: punt.NewPolicers(o.Policers), slots: ethernet.NewSlots()}
+	s.neigh = neigh.New(o.Limits)
+	s.groups = ip.NewGroups(card, s.neigh)
+	none, _ := ethernet.NewTable(card, nil, s.slots) // an empty list has no error
+	s.view.Store(&view{none, ip.NewLocals(none), noFIB{}})
+	return s
+}
+
+// Card is the card's number.
+func (s *State) Card() fib.CardID { return s.card }
+
+// SetFIB gives the tables to look up in. The worker holds its Reader online
+// while it calls the Pipeline.
+func (s *State) SetFIB(f ip.FIB) {
+	v := *s.view.Load()
+	v.fib = f
+	s.view.Store(&v)
+}
+
+// setInterfaces replaces the interfaces.
+func (s *State) setInterfaces(list []Interface) (*ethernet.Table, error) {
+	t, err := ethernet.NewTable(s.card, list, s.slots)
+	if err != nil {
+		return nil, err
+	}
+	s.neigh.SetInterfaces(s.now, t)
+	s.view.Store(&view{t, ip.NewLocals(t), s.view.Load().fib})
+	return t, nil
+}
+
+// GroupSet is patricia's hook: the group's gateways are resolved from now on.
+func (s *State) GroupSet(index uint32, g fib.Group) { s.groups.Set(s.now, index, g) }
+
+// GroupFree is patricia's hook.
+func (s *State) GroupFree(index uint32) { s.groups.Free(s.now, index) }
+
+// Demux finds the interface of a port and tag (0: untagged); 0 if there is none.
+func (s *State) Demux(port fib.PortID, vlan uint16) fib.InterfaceID {
+	if port.Card() != s.card {
+		return 0
+	}
+	if e := s.view.Load().table.Demux(port, vlan); e != nil {
+		return e.ID
+	}
+	return 0
+}
+
+// PuntStats counts what the policers passed and stopped. Any goroutine.
+func (s *State) PuntStats() []punt.ClassStats { return s.policers.Stats() }
