@@ -1,10 +1,9 @@
 package pipeline
 
 import (
-	"net/netip"
-
 	"godwit/dataplane/ethernet"
 	"godwit/dataplane/graph"
+	"godwit/dataplane/neigh"
 	"godwit/dataplane/punt"
 	"godwit/fib"
 )
@@ -63,8 +62,4 @@ type Effect struct {
 }
 
 // StaticNeighbor is a configured ARP or ND entry.
-type StaticNeighbor struct {
-	Interface fib.InterfaceID
-	Address   netip.Addr
-	MAC       [6]byte
-}
+type StaticNeighbor = neigh.Static
