@@ -47,6 +47,7 @@ func (l *Lab) StartPeers(_ context.Context, name string) error {
 		{"bgpd", n.FRR, h.frrArgs, frrFeed},
 		{"openbgpd", n.OpenBGPD, h.openbgpdArgs, nil},
 		{"exabgp", n.ExaBGP, h.exabgpArgs, nil},
+		{"gobgpd", n.GoBGPD, h.gobgpdArgs, nil},
 	}
 	for _, d := range daemons {
 		if d.config == "" {
@@ -88,6 +89,10 @@ func (h *Host) openbgpdArgs(conf string) []string { return []string{"openbgpd", 
 
 func (h *Host) exabgpArgs(conf string) []string {
 	return []string{"env", "exabgp.daemon.user=root", "exabgp.log.destination=stdout", "exabgp.api.cli=false", "exabgp", conf}
+}
+
+func (h *Host) gobgpdArgs(conf string) []string {
+	return []string{"gobgpd", "-t", "toml", "-f", conf, "--api-hosts", "127.0.0.1:50051", "--pprof-disable"}
 }
 
 // Birdc asks the BIRD of the host.

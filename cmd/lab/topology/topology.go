@@ -36,6 +36,7 @@ type Node struct {
 	FRR      string              `yaml:"frr"`      // bgpd's configuration; {{feed}} includes the feed
 	OpenBGPD string              `yaml:"openbgpd"` // configuration
 	ExaBGP   string              `yaml:"exabgp"`   // configuration
+	GoBGPD   string              `yaml:"gobgpd"`   // configuration (TOML)
 	Feed     *Feed               `yaml:"feed"`     // routes that the daemon announces
 }
 
