@@ -3,6 +3,7 @@ package module
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -143,6 +144,11 @@ func (s *spawner) run() {
 // startIn starts the command in a network namespace. lost says that the thread
 // is left in a foreign namespace.
 func startIn(cmd *exec.Cmd, netns string) (lost bool, err error) {
+	// Go's own descriptors close on exec; those that this process inherited or
+	// a system call made need telling.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return false, fmt.Errorf("keep descriptors from the module: %w", err)
+	}
 	if netns == "" {
 		return false, cmd.Start()
 	}
