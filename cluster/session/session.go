@@ -386,11 +386,15 @@ func (s *Session) write() {
 	for live := true; live; {
 		select {
 		case <-s.kick:
-			live = s.drain(&p)
+			err := s.drain(&p)
+			if errors.Is(err, bus.ErrPeerGone) {
+				return // the reader takes what has come, and ends the session
+			}
+			live = err == nil
 		case <-s.h.Loop().Done():
 			live = false
 		case <-s.closed:
-			s.drain(&p)
+			_ = s.drain(&p) // as far as it goes
 			live = false
 		}
 	}
@@ -402,15 +406,15 @@ func (s *Session) write() {
 	}
 }
 
-// drain sends all that is queued; false if the connection broke.
-func (s *Session) drain(p *packer) bool {
+// drain sends all that is queued.
+func (s *Session) drain(p *packer) error {
 	for {
 		s.mu.Lock()
 		out := s.out
 		s.out = nil
 		s.mu.Unlock()
 		if len(out) == 0 {
-			return true
+			return nil
 		}
 		size := 0
 		var err error
@@ -430,7 +434,7 @@ func (s *Session) drain(p *packer) bool {
 		}
 		s.sent(size)
 		if err != nil {
-			return false
+			return err
 		}
 	}
 }
