@@ -1,0 +1,138 @@
+// Package main is godwit-linecard, the line card: it owns ports and forwards
+// packets. The supervisor starts it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"godwit/cluster/bus/local"
+	"godwit/cluster/wire"
+	"godwit/dataplane/linecard"
+	"godwit/event"
+	"godwit/fib"
+)
+
+// The garbage collector works when garbage has doubled the small heap of
+// routes and neighbours; GOGC and GOMEMLIMIT override. Lookup tables and packet
+// buffers are outside of the heap. A line card wants more Ps than cores, so
+// that timers and the event loop run while all workers are busy.
+const (
+	gcPercent = 100
+	extraPs   = 2
+)
+
+type flags struct {
+	name, runDir, stateDir, instance string
+	card                             uint16
+}
+
+func main() {
+	if err := command().Execute(); err != nil {
+		fmt.Fprintf(os.Stderr, "godwit-linecard: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:           "godwit-linecard",
+		Short:         "Run one line card of a Godwit router",
+		Long:          "godwit-linecard owns ports and forwards packets. The supervisor starts it.",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+		RunE:          func(c *cobra.Command, _ []string) error { return run(c.Context(), f, os.Stderr) },
+	}
+	c.Flags().StringVar(&f.name, "name", "linecard", "name of this module")
+	c.Flags().StringVar(&f.runDir, "run-dir", "/run/godwit", "sockets and rings")
+	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/godwit", "what survives a restart (a line card keeps nothing)")
+	c.Flags().StringVar(&f.instance, "instance", "godwit", "name of the router")
+	c.Flags().Uint16Var(&f.card, "card", 0, "number of the card, from 1")
+	return c
+}
+
+func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.NumCPU() + extraPs)
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log := logger(stderr).With("module", f.name)
+
+	b, err := local.Join(f.runDir, f.name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	loop := event.New(f.name)
+	agent, err := linecard.New(linecard.Options{
+		Card: fib.CardID(f.card), FabricDir: filepath.Join(f.runDir, "fabric"), HashSeed: seed(f.instance),
+		Bus: b, Loop: loop, Log: log,
+		Info: wire.ModuleInfo{
+			Name: f.name, Role: "linecard", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("line card started", "card", f.card)
+	err = loop.Run(ctx)
+	return errors.Join(err, agent.Close())
+}
+
+// seed makes flow hashes differ from router to router.
+func seed(instance string) uint64 {
+	host, _ := os.Hostname()
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s/%s", host, instance)
+	return h.Sum64()
+}
+
+func logger(w io.Writer) *slog.Logger {
+	if os.Getenv("GODWIT_LOG_FORMAT") == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// version is the version that the go command took from version control.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v, ok := strings.CutPrefix(info.Main.Version, "v"); ok {
+			return v
+		}
+	}
+	return "0.0.0-devel"
+}
+
+// revision is the commit that this program was built from.
+func revision() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,224 @@
+package linecard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"godwit/cluster/bus"
+	"godwit/cluster/session"
+	"godwit/cluster/wire"
+	"godwit/dataplane/netdev"
+	"godwit/dataplane/pipeline"
+	"godwit/dataplane/worker"
+	"godwit/event"
+	"godwit/fib"
+	"godwit/fib/patricia"
+)
+
+// Options are what a card is started with.
+type Options struct {
+	Card      fib.CardID
+	FabricDir string // until the configuration names one
+	HashSeed  uint64 // of the flow hash: differs from router to router
+	Info      wire.ModuleInfo
+	Bus       bus.Bus
+	Loop      *event.Loop
+	Log       *slog.Logger
+}
+
+// tickPeriod is that of the slow path's clock.
+const tickPeriod = 100 * time.Millisecond
+
+// Agent is a line card. Everything in it belongs to the loop, except where
+// noted; Close is called when the loop has ended.
+type Agent struct {
+	opt   Options
+	log   *slog.Logger
+	start time.Time // of the workers' clock
+
+	requests *event.Handler // sessions, configuration, tables
+	punts    *event.Handler // the slow path
+	links    *event.Handler // link changes, failed ports
+	timers   *event.Handler // retries, the slow path's clock
+
+	tables *patricia.Tables
+	state  *pipeline.State
+	slow   *pipeline.SlowPath
+	fibs   *subscriber
+
+	cfg    wire.CardConfig
+	ports  map[fib.PortID]*port
+	ifaces map[fib.InterfaceID]*iface
+	vrfs   map[fib.VRF]*vrf
+	plane  *plane
+	// entry is the worker that takes frames from TAPs and TUNs; readers load it.
+	entry atomic.Pointer[worker.Worker]
+
+	sessions map[*session.Session]struct{}
+	captures map[fib.InterfaceID]*capture
+	capLost  uint64
+	tick     *event.Timer
+	watch    *watcher
+	server   io.Closer
+	frame    []byte // scratch of the drains
+	draining drains
+}
+
+// drains says which drain is queued on the loop; workers look.
+type drains struct{ punts, captures atomic.Bool }
+
+// New makes a line card and binds it on the bus. It forwards nothing until it
+// is configured.
+func New(o Options) (*Agent, error) {
+	if o.Card == 0 {
+		return nil, errors.New("make line card: card 0")
+	}
+	a := &Agent{
+		opt: o, log: o.Log, start: time.Now(),
+		requests: o.Loop.Handler("requests", event.Normal),
+		punts:    o.Loop.Handler("slow path", event.Normal),
+		links:    o.Loop.Handler("links", event.Critical),
+		timers:   o.Loop.Handler("timers", event.High),
+		ports:    make(map[fib.PortID]*port),
+		ifaces:   make(map[fib.InterfaceID]*iface),
+		vrfs:     make(map[fib.VRF]*vrf),
+		sessions: make(map[*session.Session]struct{}),
+		captures: make(map[fib.InterfaceID]*capture),
+		frame:    make([]byte, frameMax),
+	}
+	a.state = pipeline.NewState(o.Card, pipeline.Options{HashSeed: o.HashSeed})
+	a.tables = patricia.New(a.state)
+	a.state.SetFIB(a.tables)
+	a.slow = pipeline.NewSlowPath(a.state)
+	if err := a.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("make line card %d: %w", o.Card, err), a.Close())
+	}
+	return a, nil
+}
+
+func (a *Agent) open() (err error) {
+	a.fibs = newSubscriber(a)
+	if a.watch, err = watchLinks(a.links, a.linksChanged, a.linksLost); err != nil {
+		return err
+	}
+	a.tick = a.timers.Every(tickPeriod, a.onTick)
+	a.server, err = session.Serve(a.requests, a.opt.Bus, bus.One(bus.TypeLinecard, uint32(a.opt.Card)), a.accept)
+	return err
+}
+
+// Close gives ports and host interfaces back. The loop has ended, or has not
+// begun.
+func (a *Agent) Close() error {
+	var errs []error
+	if a.server != nil {
+		errs = append(errs, a.server.Close())
+	}
+	for s := range a.sessions {
+		s.Close()
+	}
+	if a.watch != nil {
+		errs = append(errs, a.watch.close())
+	}
+	if a.tick != nil {
+		a.tick.Stop()
+	}
+	for _, i := range a.ifaces {
+		if i.tap != nil {
+			errs = append(errs, i.tap.SetCarrier(false))
+		}
+	}
+	a.entry.Store(nil)
+	errs = append(errs, a.closePlane()) // first: it ends the readers' waiting
+	for _, i := range a.ifaces {
+		errs = append(errs, i.close())
+	}
+	for _, v := range a.vrfs {
+		errs = append(errs, v.close())
+	}
+	errs = append(errs, a.tables.Close())
+	return errors.Join(errs...)
+}
+
+// now is the workers' monotonic clock.
+func (a *Agent) now() int64 { return int64(time.Since(a.start)) }
+
+func (a *Agent) onTick() {
+	a.slow.Tick(a.opt.Loop.Now())
+	a.effects()
+	a.tables.Reclaim()
+	a.drainPunts() // in case a wake-up was refused by a full loop
+}
+
+// retry tries again what is missing, ever more seldom.
+type retry struct {
+	timer *event.Timer
+	delay time.Duration
+}
+
+// Back-off of retries.
+const (
+	retryFirst = 250 * time.Millisecond
+	retryMost  = 5 * time.Second
+)
+
+func (r *retry) arm(h *event.Handler, f func()) {
+	r.stop()
+	r.delay = min(max(2*r.delay, retryFirst), retryMost)
+	r.timer = h.After(r.delay, f)
+}
+
+func (r *retry) stop() {
+	if r.timer != nil {
+		r.timer.Stop()
+		r.timer = nil
+	}
+}
+
+func (r *retry) done() { r.stop(); r.delay = 0 }
+
+// watcher turns link changes into events.
+type watcher struct {
+	w    *netdev.Watcher
+	done chan struct{}
+}
+
+func watchLinks(h *event.Handler, changed func([]netdev.Link), lost func(error)) (*watcher, error) {
+	nw, err := netdev.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	w := &watcher{w: nw, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		for {
+			links, err := nw.Next()
+			switch {
+			case errors.Is(err, netdev.ErrOverflow):
+				if links, err = netdev.Links(); err != nil {
+					_ = h.Post(func() { lost(err) })
+					continue
+				}
+			case errors.Is(err, netdev.ErrMalformed):
+				continue
+			case err != nil:
+				if !errors.Is(err, os.ErrClosed) {
+					_ = h.Post(func() { lost(err) })
+				}
+				return
+			}
+			_ = h.Post(func() { changed(links) })
+		}
+	}()
+	return w, nil
+}
+
+func (w *watcher) close() error {
+	err := w.w.Close()
+	<-w.done
+	return err
+}

@@ -1,0 +1,118 @@
+package linecard
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+
+	"godwit/cluster/wire"
+	"godwit/dataplane/pipeline"
+)
+
+// setCard applies the difference between the desired state and what there is.
+// It returns what could not be done (yet).
+func (a *Agent) setCard(cfg wire.CardConfig) ([]string, error) {
+	if err := a.check(&cfg); err != nil {
+		return nil, err
+	}
+	if a.plane != nil && reflect.DeepEqual(cfg, a.cfg) {
+		return a.problems(), nil
+	}
+	if s := a.shapeOf(&cfg); a.plane == nil || a.plane.shape != s {
+		if err := a.remake(s); err != nil {
+			return nil, err
+		}
+	}
+	a.cfg = cfg
+	problems := a.setFabric(cfg.Cards)
+	a.setPorts(cfg.Ports)
+	a.setVRFs(cfg.VRFs)
+	a.setInterfaces(cfg.Interfaces)
+	problems = append(problems, a.refreshInterfaces()...)
+	problems = append(problems, a.setNeighbors(cfg.Neighbors)...)
+	for _, p := range a.ports {
+		a.tellPort(p)
+	}
+	return append(problems, a.problems()...), nil
+}
+
+// remake makes the plane anew: other workers, or larger buffers. Ports are
+// closed and opened again.
+func (a *Agent) remake(s shape) error {
+	if a.plane != nil {
+		a.log.Info("workers are made anew", "workers", s.workers, "chunk", s.chunk)
+	}
+	if err := a.closePlane(); err != nil {
+		a.log.Warn("stop workers", "error", err)
+	}
+	return a.makePlane(s)
+}
+
+// check refuses what is not for this card; the routing engine has validated
+// the rest.
+func (a *Agent) check(cfg *wire.CardConfig) error {
+	var errs []error
+	if cfg.Card != a.opt.Card {
+		errs = append(errs, fmt.Errorf("configuration is for card %d, this is card %d", cfg.Card, a.opt.Card))
+	}
+	if cfg.Workers < 0 || cfg.Workers > maxWorkers {
+		errs = append(errs, fmt.Errorf("%d workers: want 1 to %d", cfg.Workers, maxWorkers))
+	}
+	for _, p := range cfg.Ports {
+		if p.ID.Card() != a.opt.Card || p.Device == "" {
+			errs = append(errs, fmt.Errorf("port %#x (%q) is not of card %d", uint32(p.ID), p.Device, a.opt.Card))
+		}
+	}
+	for _, i := range cfg.Interfaces {
+		if i.ID.Card() != a.opt.Card || i.Port.Card() != a.opt.Card {
+			errs = append(errs, fmt.Errorf("interface %s (%#x on %#x) is not of card %d", i.Name, uint32(i.ID), uint32(i.Port), a.opt.Card))
+		}
+		if i.MTU+l2Most > frameMax {
+			errs = append(errs, fmt.Errorf("interface %s: MTU %d is above %d", i.Name, i.MTU, frameMax-l2Most))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// problems lists what is missing now.
+func (a *Agent) problems() []string {
+	var list []string
+	add := func(p string) {
+		if p != "" {
+			list = append(list, p)
+		}
+	}
+	for _, c := range a.cfg.Ports {
+		if p := a.ports[c.ID]; p != nil {
+			add(p.problem)
+		}
+	}
+	for _, c := range a.cfg.VRFs {
+		if v := a.vrfs[c.ID]; v != nil {
+			add(v.problem)
+		}
+	}
+	for _, c := range a.cfg.Interfaces {
+		if i := a.ifaces[c.ID]; i != nil {
+			add(i.problem)
+		}
+	}
+	return list
+}
+
+func (a *Agent) setNeighbors(want []wire.StaticNeighbor) []string {
+	var list []pipeline.StaticNeighbor
+	var problems []string
+	for _, n := range want {
+		mac, err := net.ParseMAC(n.MAC)
+		if err != nil || len(mac) != 6 {
+			problems = append(problems, fmt.Sprintf("neighbour %v: bad MAC address %q", n.Address, n.MAC))
+			continue
+		}
+		list = append(list, pipeline.StaticNeighbor{Interface: n.Interface, Address: n.Address, MAC: [6]byte(mac)})
+	}
+	a.slow.SetStatic(a.opt.Loop.Now(), list)
+	a.effects()
+	return problems
+}

@@ -1,0 +1,195 @@
+package linecard
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"godwit/cluster/wire"
+	"godwit/dataplane/fabric"
+	"godwit/dataplane/graph"
+	"godwit/dataplane/pipeline"
+	"godwit/dataplane/punt"
+	"godwit/dataplane/worker"
+	"godwit/dataplane/xdp"
+	"godwit/fib"
+	"godwit/fib/patricia"
+)
+
+// Sizes of a plane.
+const (
+	// umemFrames is a worker's buffers. A queue of a port holds up to 512
+	// received and 512 to be sent: enough for some 14 queues a worker.
+	umemFrames = 16384
+	smallChunk = 2048 // frames up to 1,792 bytes
+	largeChunk = 4096 // frames up to 3,840 bytes
+	// puntSlots is what waits for the slow path: at the policers' rates, some
+	// 20 ms. captureSlots is what waits for a capture's reader.
+	puntSlots    = 512
+	captureSlots = 512
+	// frameMax is the largest frame of any queue.
+	frameMax   = largeChunk - graph.Headroom
+	maxWorkers = 64
+	// l2Most is the Ethernet header with two tags.
+	l2Most = 22
+)
+
+// shape is what can't be changed without making the plane again.
+type shape struct {
+	workers, chunk int
+	fabricDir      string
+}
+
+// plane is the running half of a card: workers, their memory, the fabric.
+type plane struct {
+	shape
+	workers   []*worker.Worker
+	umems     []*xdp.Umem
+	readers   []*patricia.Reader
+	links     map[fib.CardID]*worker.Link
+	consumers map[fib.CardID]*fabric.Consumer
+	punts     *worker.Queue[punt.Meta]
+	captures  *worker.Captures
+}
+
+func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
+	s := shape{workers: max(cfg.Workers, 1), chunk: smallChunk, fabricDir: cfg.FabricDir}
+	for _, i := range cfg.Interfaces {
+		if i.MTU+l2Most > smallChunk-graph.Headroom {
+			s.chunk = largeChunk
+		}
+	}
+	if s.fabricDir == "" {
+		s.fabricDir = a.opt.FabricDir
+	}
+	return s
+}
+
+// makePlane starts the workers, without ports.
+func (a *Agent) makePlane(s shape) error {
+	p := &plane{shape: s, links: make(map[fib.CardID]*worker.Link), consumers: make(map[fib.CardID]*fabric.Consumer)}
+	a.plane = p
+	room := s.chunk - graph.Headroom
+	p.punts = worker.NewQueue[punt.Meta](puntSlots, room, a.wakePunts)
+	p.captures = worker.NewCaptures(captureSlots, room, a.state.Demux, a.wakeCaptures)
+	for range s.workers {
+		if err := a.addWorker(p); err != nil {
+			return errors.Join(err, a.closePlane())
+		}
+	}
+	for _, w := range p.workers {
+		w.Start()
+	}
+	a.setCaptures()
+	a.entry.Store(p.workers[0])
+	return nil
+}
+
+func (a *Agent) addWorker(p *plane) error {
+	u, err := xdp.NewUmem(umemFrames, p.chunk)
+	if err != nil {
+		return err
+	}
+	p.umems = append(p.umems, u)
+	r := a.tables.NewReader()
+	p.readers = append(p.readers, r)
+	w, err := worker.New(worker.Config{
+		Pool: u.Pool(), Reader: r, Punts: p.punts, Captures: p.captures, Now: a.now,
+		Pipeline: func(pool *graph.Pool, s pipeline.Sink) worker.Pipeline { return pipeline.New(a.state, pool, s) },
+		Gone: func(id fib.PortID, err error) {
+			_ = a.links.Post(func() { a.portFailed(id, err) })
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("make worker: %w", err)
+	}
+	p.workers = append(p.workers, w)
+	return nil
+}
+
+// closePlane stops the workers and closes ports and fabric; all buffers must
+// come home.
+func (a *Agent) closePlane() error {
+	p := a.plane
+	if p == nil {
+		return nil
+	}
+	a.entry.Store(nil)
+	var errs []error
+	for _, w := range p.workers {
+		errs = append(errs, w.Stop())
+	}
+	for _, port := range a.ports {
+		errs = append(errs, a.closePort(port))
+	}
+	for _, l := range p.links {
+		errs = append(errs, l.Close())
+	}
+	for _, c := range p.consumers {
+		errs = append(errs, c.Close())
+	}
+	for _, r := range p.readers {
+		r.Close()
+	}
+	for i, u := range p.umems {
+		if pool := u.Pool(); pool.Free() != pool.Size() {
+			errs = append(errs, fmt.Errorf("stop worker %d: %d of %d buffers are lost", i, pool.Size()-pool.Free(), pool.Size()))
+		}
+		errs = append(errs, u.Close())
+	}
+	a.plane = nil
+	return errors.Join(errs...)
+}
+
+// setFabric opens and closes rings until there is a pair with each other card.
+// Consumers are spread over the workers. It returns the problems.
+func (a *Agent) setFabric(cards []fib.CardID) []string {
+	p := a.plane
+	for card := range p.links {
+		if !slices.Contains(cards, card) {
+			a.closeFabric(card)
+		}
+	}
+	var problems []string
+	for n, card := range cards {
+		if card == a.opt.Card || p.links[card] != nil {
+			continue
+		}
+		if err := a.openFabric(card, n%len(p.workers)); err != nil {
+			problems = append(problems, err.Error())
+		}
+	}
+	return problems
+}
+
+func (a *Agent) openFabric(card fib.CardID, owner int) error {
+	p := a.plane
+	producer, err := fabric.OpenProducer(p.fabricDir, a.opt.Card, card)
+	if err != nil {
+		return err
+	}
+	consumer, err := fabric.OpenConsumer(p.fabricDir, card, a.opt.Card)
+	if err != nil {
+		return errors.Join(err, producer.Close())
+	}
+	l := worker.NewLink(producer)
+	p.links[card], p.consumers[card] = l, consumer
+	for _, w := range p.workers {
+		w.AddLink(card, l)
+	}
+	p.workers[owner].AddConsumer(consumer)
+	return nil
+}
+
+func (a *Agent) closeFabric(card fib.CardID) {
+	p := a.plane
+	for _, w := range p.workers {
+		w.RemoveLink(card)
+		w.RemoveConsumer(p.consumers[card])
+	}
+	if err := errors.Join(p.links[card].Close(), p.consumers[card].Close()); err != nil {
+		a.log.Warn("close fabric", "card", card, "error", err)
+	}
+	delete(p.links, card)
+	delete(p.consumers, card)
+}

@@ -1,0 +1,133 @@
+package linecard
+
+import (
+	"fmt"
+
+	"godwit/cluster/session"
+	"godwit/cluster/wire"
+	"godwit/dataplane/neigh"
+)
+
+// client is the routing engine's session.
+type client struct{ a *Agent }
+
+var _ session.Handler = client{}
+
+func (a *Agent) accept(s *session.Session) session.Handler {
+	a.sessions[s] = struct{}{}
+	for _, p := range a.ports {
+		_ = s.SendJSON(wire.PortEvent, a.portStatus(p, a.interfaceCounters()))
+	}
+	return client{a}
+}
+
+// Closed keeps everything but the captures: the card forwards with what it has.
+func (c client) Closed(s *session.Session, err error) {
+	delete(c.a.sessions, s)
+	c.a.endCaptures(s)
+	c.a.fibs.closed(s)
+	if err != nil && !isClosed(err) {
+		c.a.log.Warn("routing engine is gone; forwarding goes on", "error", err)
+	}
+}
+
+// Receive handles a message.
+func (c client) Receive(s *session.Session, m session.Message) {
+	if m.Kind == wire.FIBBatch {
+		c.a.fibs.batch(s, m.Body)
+		return
+	}
+	if m.ID == 0 {
+		c.a.log.Warn("message without meaning here", "kind", m.Kind)
+		return
+	}
+	body, err := c.a.answer(s, m)
+	if err != nil {
+		err = s.ReplyError(m, err)
+	} else {
+		err = s.Reply(m, m.Kind, body)
+	}
+	if err != nil {
+		c.a.log.Warn("reply", "kind", m.Kind, "error", err)
+	}
+}
+
+// request decodes a body and handles it.
+func request[T any](m session.Message, f func(T) (any, error)) (any, error) {
+	var v T
+	if err := wire.DecodeKind(m.Kind, m.Body, &v); err != nil {
+		return nil, err
+	}
+	return f(v)
+}
+
+// answer handles a request and returns the body of the reply.
+func (a *Agent) answer(s *session.Session, m session.Message) (any, error) {
+	switch m.Kind {
+	case wire.GetEvents:
+		return a.opt.Loop.Stats(), nil
+	case wire.GetModule:
+		return a.opt.Info, nil
+	case wire.GetPorts:
+		return a.portList(), nil
+	case wire.GetDrops:
+		return a.dropList(), nil
+	case wire.GetFIBStats:
+		return a.fibStats(), nil
+	case wire.SetCard:
+		return request(m, func(c wire.CardConfig) (any, error) {
+			problems, err := a.setCard(c)
+			return wire.CardResult{Problems: problems}, err
+		})
+	case wire.GetFIB:
+		return request(m, func(q wire.FIBQuery) (any, error) { return a.fibList(q), nil })
+	case wire.GetNeighbors:
+		return request(m, func(q wire.NeighborQuery) (any, error) { return a.neighborList(q), nil })
+	case wire.ClearNeighbor:
+		return request(m, func(q wire.NeighborQuery) (any, error) {
+			match := matcher(q)
+			list := a.neighborList(q)
+			a.slow.ClearNeighbors(a.opt.Loop.Now(), match)
+			a.effects()
+			return list, nil
+		})
+	case wire.StartCapture:
+		return request(m, func(r wire.CaptureRequest) (any, error) { return r, a.startCapture(s, r) })
+	case wire.StopCapture:
+		return request(m, func(r wire.CaptureRequest) (any, error) { return r, a.stopCapture(s, r) })
+	}
+	return nil, fmt.Errorf("line card: no request %v", m.Kind)
+}
+
+// broadcast sends to every session: one, but while the routing engine restarts.
+func (a *Agent) broadcast(k wire.Kind, v any) {
+	for s := range a.sessions {
+		if err := s.SendJSON(k, v); err != nil && !isClosed(err) {
+			a.log.Warn("send", "kind", k, "error", err)
+		}
+	}
+}
+
+func matcher(q wire.NeighborQuery) func(neigh.Entry) bool {
+	return func(e neigh.Entry) bool {
+		return (q.VRF == nil || *q.VRF == e.VRF) && (q.Interface == 0 || q.Interface == e.Interface) &&
+			(!q.Address.IsValid() || q.Address == e.Address)
+	}
+}
+
+func (a *Agent) neighborList(q wire.NeighborQuery) wire.NeighborList {
+	now := a.opt.Loop.Now()
+	match := matcher(q)
+	list := wire.NeighborList{Neighbors: []wire.Neighbor{}}
+	for _, e := range a.slow.Neighbors() {
+		if !match(e) {
+			continue
+		}
+		n := wire.Neighbor{Interface: e.Interface, VRF: e.VRF, Address: e.Address, State: e.State.String(), Age: now.Sub(e.Since)}
+		if e.MAC != [6]byte{} {
+			n.MAC = macString(e.MAC[:])
+		}
+		list.Neighbors = append(list.Neighbors, n)
+	}
+	return list
+}
