@@ -109,8 +109,12 @@ func loadModule(file string) error {
 	return nil
 }
 
-// restartAfter keeps a service that dies at once from filling the console.
-const restartAfter = time.Second
+// A service that dies is started again after restartAfter, doubled each time up
+// to restartMax: one that always dies must not fill the console.
+const (
+	restartAfter = time.Second
+	restartMax   = time.Minute
+)
 
 // supervise keeps the services running and reaps orphans until it is told to stop.
 func supervise(list []service) {
@@ -120,7 +124,7 @@ func supervise(list []service) {
 	signal.Notify(children, unix.SIGCHLD)
 	running := map[int]service{}
 	var due []service
-	retry := time.NewTimer(0)
+	retry, pause := time.NewTimer(0), restartAfter
 	due = append(due, list...)
 	for {
 		select {
@@ -128,9 +132,12 @@ func supervise(list []service) {
 			halt(running, s)
 		case <-children:
 			for _, dead := range reap(running) {
-				say("%s ended, starting it again", dead.name)
+				if !dead.console { // a person may leave the shell as often as they like
+					say("%s ended, starting it again in %v", dead.name, pause)
+					pause = min(2*pause, restartMax)
+				}
 				due = append(due, dead)
-				retry.Reset(restartAfter)
+				retry.Reset(pause)
 			}
 		case <-retry.C:
 			for _, s := range due {
