@@ -14,7 +14,7 @@ var classWords = [...]uint32{8, 16, 256, 4096, 65536, 1 << 20}
 
 const (
 	classes  = 6
-	maxClass = classes - 1
+	maxClass = 4
 
 	// arenaWords bounds all tables together: 512 MiB of address space, of
 	// which only what is used becomes resident. A full IPv4 and IPv6 table

@@ -20,26 +20,24 @@ func (s *Space) batch4(vrf uint32, addrs, groups []uint32) {
 		clear(groups)
 		return
 	}
-	var todo [lanes]uint8  // lanes whose entry leads on
-	var rest [lanes]uint32 // of the address, shifted up
+	var l work
 	e := s.arena.load(vrf*dirWords + root4)
 	n := 0
 	if w := e >> codeShift & codeMask * 4; e >= child && w != 0 {
 		root, shift := e&refMask, (32-w)&31
 		for i, a := range addrs {
-			e := s.arena.load(root + a>>shift)
-			groups[i], rest[i&(lanes-1)] = e, a<<(w&31)
-			todo[n&(lanes-1)] = uint8(i)
-			n += int(e >> 31)
+			groups[i] = s.arena.load(root + a>>shift)
 		}
+		s.second4(addrs, groups, &l, w)
+		n = l.compact(groups)
 	} else {
-		for i, a := range addrs {
-			groups[i], rest[i&(lanes-1)], todo[i&(lanes-1)] = e, a, uint8(i)
+		for i := range groups {
+			groups[i], l.todo[i&(lanes-1)] = e, uint8(i)
 		}
 		n = len(addrs) * int(e>>31)
 	}
 	for n > 0 {
-		n = s.step4(addrs, groups, &rest, &todo, n)
+		n = s.step4(addrs, groups, &l, n)
 	}
 	def := s.arena.load(vrf*dirWords + default4)
 	for i, e := range groups {
@@ -50,24 +48,54 @@ func (s *Space) batch4(vrf uint32, addrs, groups []uint32) {
 	}
 }
 
+// work is the lanes that go on and the bit each has come to.
+type work struct{ todo, pos [lanes]uint8 }
+
+// compact lists the lanes whose entry leads on. It is a loop of its own: where
+// it writes depends on what was loaded, and no load waits behind it.
+func (l *work) compact(groups []uint32) (n int) {
+	for i, e := range groups {
+		l.todo[n&(lanes-1)] = uint8(i)
+		n += int(e >> 31)
+	}
+	return n
+}
+
+// second4 takes all lanes from the root, which took at bits, through a node,
+// without a branch on what was loaded. Most lookups end here.
+func (s *Space) second4(addrs, groups []uint32, l *work, at uint32) {
+	for i, e := range groups {
+		w := e >> codeShift & codeMask * 4
+		ref := e&refMask + addrs[i]<<(at&31)>>((32-w)&31)
+		if w == 0 { // a leaf or a skip: load a word that is always there
+			ref = 0
+		}
+		l.pos[i&(lanes-1)] = uint8(at + w)
+		next := s.arena.load(ref)
+		if w == 0 {
+			next = e
+		}
+		groups[i] = next
+	}
+}
+
 // step4 takes the first n lanes of todo one level down and returns how many
 // go on.
-func (s *Space) step4(addrs, groups []uint32, rest *[lanes]uint32, todo *[lanes]uint8, n int) int {
-	m := 0
-	for _, i := range todo[:n] {
-		l := i & (lanes - 1)
-		e, x := groups[i], rest[l]
+func (s *Space) step4(addrs, groups []uint32, l *work, n int) (m int) {
+	for _, i := range l.todo[:n] {
+		e, a, at := groups[i], addrs[i], &l.pos[i&(lanes-1)]
 		if w := e >> codeShift & codeMask * 4; w != 0 {
-			e = s.arena.load(e&refMask + x>>((32-w)&31))
-			rest[l] = x << (w & 31)
+			groups[i] = s.arena.load(e&refMask + a<<(*at&31)>>((32-w)&31))
+			*at += uint8(w)
 		} else {
 			var pos uint32
-			e, pos = s.skip4(e&refMask, addrs[i])
-			rest[l] = uint32(uint64(addrs[i]) << (pos & 63))
+			groups[i], pos = s.skip4(e&refMask, a)
+			*at = uint8(pos)
 		}
-		groups[i] = e
-		todo[m&(lanes-1)] = i
-		m += int(e >> 31)
+	}
+	for _, i := range l.todo[:n] {
+		l.todo[m&(lanes-1)] = i
+		m += int(groups[i] >> 31)
 	}
 	return m
 }
@@ -87,13 +115,13 @@ func (s *Space) batch6(vrf uint32, addrs [][2]uint64, groups []uint32) {
 		clear(groups)
 		return
 	}
-	var todo, pos [lanes]uint8
+	var l work
 	e := s.arena.load(vrf*dirWords + root6)
 	for i := range addrs {
-		groups[i], todo[i&(lanes-1)] = e, uint8(i)
+		groups[i], l.todo[i&(lanes-1)] = e, uint8(i)
 	}
 	for n := len(addrs) * int(e>>31); n > 0; {
-		n = s.step6(addrs, groups, &pos, &todo, n)
+		n = s.step6(addrs, groups, &l, n)
 	}
 	def := s.arena.load(vrf*dirWords + default6)
 	for i, e := range groups {
@@ -104,23 +132,22 @@ func (s *Space) batch6(vrf uint32, addrs [][2]uint64, groups []uint32) {
 	}
 }
 
-func (s *Space) step6(addrs [][2]uint64, groups []uint32, pos, todo *[lanes]uint8, n int) int {
-	m := 0
-	for _, i := range todo[:n] {
-		l := i & (lanes - 1)
-		e, a := groups[i], &addrs[i]
+func (s *Space) step6(addrs [][2]uint64, groups []uint32, l *work, n int) (m int) {
+	for _, i := range l.todo[:n] {
+		e, a, at := groups[i], &addrs[i], &l.pos[i&(lanes-1)]
 		if w := uint64(e >> codeShift & codeMask * 4); w != 0 {
-			x := Key{a[0], a[1]}.shl(uint(pos[l]))
-			e = s.arena.load(e&refMask + uint32(x.Hi>>((64-w)&63)))
-			pos[l] += uint8(w)
+			x := Key{a[0], a[1]}.shl(uint(*at))
+			groups[i] = s.arena.load(e&refMask + uint32(x.Hi>>((64-w)&63)))
+			*at += uint8(w)
 		} else {
-			var p uint32
-			e, p = s.skip6(e&refMask, a[0], a[1])
-			pos[l] = uint8(p)
+			var pos uint32
+			groups[i], pos = s.skip6(e&refMask, a[0], a[1])
+			*at = uint8(pos)
 		}
-		groups[i] = e
-		todo[m&(lanes-1)] = i
-		m += int(e >> 31)
+	}
+	for _, i := range l.todo[:n] {
+		l.todo[m&(lanes-1)] = i
+		m += int(groups[i] >> 31)
 	}
 	return m
 }
