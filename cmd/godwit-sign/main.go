@@ -1,4 +1,4 @@
-// Package main is godwit-sign: it makes signing keys and signs, verifies and
+// Command godwit-sign makes signing keys and signs, verifies and
 // inspects modules. It needs no router and no network.
 package main
 

@@ -1,4 +1,4 @@
-// Package main is godwitd, the supervisor: it verifies and starts the router's
+// Command godwitd is the supervisor: it verifies and starts the router's
 // modules, starts them again when they die, and keeps the bus name table.
 package main
 
