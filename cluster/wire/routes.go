@@ -95,7 +95,7 @@ type RouteBatchBuilder struct {
 
 // Begin starts a batch.
 func (b *RouteBatchBuilder) Begin(seq uint64) {
-	b.buf = make([]byte, headerSize, RouteBatchSize)
+	b.buf = make([]byte, headerSize, 1024)
 	b.buf[0] = routeVersion
 	binary.BigEndian.PutUint64(b.buf[1:], seq)
 	b.sets = make(map[RoutePathSet]uint64)

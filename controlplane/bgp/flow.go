@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"errors"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -22,35 +23,55 @@ func (s *Speaker) routeAck(c Client, seq uint64) {
 	s.flush()
 }
 
-// flush sends what the window allows. While a batch is on its way only full
-// ones follow: single changes go out at once, a flood in few large batches.
+// pace is the least time between batches that are not full: a flood of changes
+// goes out in large batches, a single change at once.
+const pace = 5 * time.Millisecond
+
+// flush sends what window and pace allow.
 func (s *Speaker) flush() {
 	for s.client != nil {
-		for s.seq-s.acked < wire.RouteWindow {
-			b := s.feed.batch(s.seq+1, s.seq != s.acked)
-			if b == nil {
-				break
-			}
-			s.seq++
-			if err := s.client.Send(wire.RouteBatch, b); err != nil {
-				s.opt.Log.Error("send routes", "error", err)
-				s.Lost(s.client)
-				return
-			}
+		wait := pace - s.loop.Now().Sub(s.sentAt)
+		if !s.send(wait > 0) {
+			return
 		}
 		need := 1
-		switch s.seq - s.acked {
-		case 0:
-		case wire.RouteWindow:
+		switch {
+		case s.seq-s.acked == wire.RouteWindow:
 			need = never
-		default:
+		case s.seq != s.acked:
 			need = full
+		case s.loop.Now().Sub(s.sentAt) < pace:
+			need = full
+			if !s.paced {
+				s.paced = true
+				s.normal.After(max(wait, time.Millisecond), func() { s.paced = false; s.flush() })
+			}
 		}
 		if !s.feed.arm(need) {
 			break
 		}
 	}
 	s.tellSynced()
+}
+
+// send sends batches while the window is open: any while none is on its way and
+// it is not too soon, otherwise full ones. False: the client is lost.
+func (s *Speaker) send(soon bool) bool {
+	for s.seq-s.acked < wire.RouteWindow {
+		b := s.feed.batch(s.seq+1, soon || s.seq != s.acked)
+		if b == nil {
+			break
+		}
+		s.seq++
+		s.sentAt = s.loop.Now()
+		soon = true
+		if err := s.client.Send(wire.RouteBatch, b); err != nil {
+			s.opt.Log.Error("send routes", "error", err)
+			s.Lost(s.client)
+			return false
+		}
+	}
+	return true
 }
 
 // syncTick looks for peers to give up.
@@ -96,7 +117,7 @@ const farewellTime = time.Second
 func (s *Speaker) Farewell(done func()) {
 	s.client = nil // the withdrawals that follow are not news
 	s.feed.detach()
-	s.enqueue(s.srv.farewell, func(err error) {
+	s.enqueue(func() error { return errors.Join(s.srv.farewell(), s.srv.clearSocket()) }, func(err error) {
 		if err != nil {
 			s.opt.Log.Warn("say farewell", "error", err)
 		}

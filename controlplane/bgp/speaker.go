@@ -52,9 +52,11 @@ type Speaker struct {
 
 	client     Client // the routing engine: who last sent SetSpeaker; nil: none
 	seq, acked uint64 // of route batches to the client
-	synced     bool   // the client has been told RoutesSynced
-	marked     bool   // syncMark is set
-	syncMark   mark   // RoutesSynced is due behind it
+	sentAt     time.Time
+	paced      bool // a timer will flush
+	synced     bool // the client has been told RoutesSynced
+	marked     bool // syncMark is set
+	syncMark   mark // RoutesSynced is due behind it
 }
 
 // op is a call into GoBGP, and what to do with the result on the loop.
