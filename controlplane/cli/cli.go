@@ -53,6 +53,24 @@ func Execute(ctx context.Context, args []string, out, errw io.Writer) int {
 	return 1
 }
 
+// Check checks the words of a command line without doing anything.
+func Check(args []string) error {
+	table, rest := plainCommands(), args
+	if len(args) > 1 {
+		groups := map[string][]command{"show": showCommands(), "clear": clearCommands(), "reset": resetCommands()}
+		if g, ok := groups[args[0]]; ok {
+			table, rest = g, args[1:]
+		}
+	}
+	for _, c := range table {
+		if len(rest) > 0 && c.name == rest[0] {
+			_, err := c.parse(rest[1:])
+			return err
+		}
+	}
+	return usageError{fmt.Sprintf("no command %q", strings.Join(args, " "))}
+}
+
 func (e *Env) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "godwit",
