@@ -1,12 +1,16 @@
 package linecard
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
 	"godwit/cluster/wire"
+	"godwit/dataplane/header"
 	"godwit/dataplane/hostif"
+	"godwit/dataplane/ip"
 	"godwit/dataplane/pipeline"
+	"godwit/dataplane/punt"
 	"godwit/fib"
 )
 
@@ -159,11 +163,7 @@ func (a *Agent) tryTUN(v *vrf) {
 	if a.vrfs[id] != v || v.tun != nil || v.cfg.TUN == "" {
 		return
 	}
-	receive := func(packet []byte) {
-		if w := a.entry.Load(); w != nil {
-			w.Host(id, 0, packet, true)
-		}
-	}
+	receive := func(packet []byte) { a.fromTUN(id, packet) }
 	lost := func(err error) {
 		_ = a.links.Post(func() { a.tunLost(v, err) })
 	}
@@ -175,6 +175,35 @@ func (a *Agent) tryTUN(v *vrf) {
 	}
 	v.tun, v.problem = tun, ""
 	v.again.done()
+}
+
+// hugeMTU is what the host stack is told, and given as fragments, when it sends
+// a packet that no buffer holds.
+const hugeMTU = 1500
+
+// fromTUN runs on the TUN's reader: it hands a packet to worker 0, in fragments
+// if it is larger than a buffer. It waits while the worker is busy.
+func (a *Agent) fromTUN(id fib.VRF, packet []byte) {
+	w := a.entry.Load()
+	switch {
+	case w == nil:
+		return
+	case len(packet) <= w.MaxFrame():
+		w.Host(id, 0, packet, true)
+		return
+	}
+	if h := header.IPv4(packet); h.IsValid() && !h.DF() {
+		for _, f := range ip.Fragment(h, hugeMTU) {
+			w.Host(id, 0, f, true)
+		}
+		return
+	}
+	// The slow path tells the host stack. A full loop drops: it will ask again.
+	own := bytes.Clone(packet)
+	_ = a.punts.Post(func() {
+		a.slow.Punted(a.opt.Loop.Now(), punt.Meta{Reason: punt.TooBig, MTU: hugeMTU, VRF: id, Host: true}, own)
+		a.effects()
+	})
 }
 
 func (a *Agent) tunLost(v *vrf, err error) {

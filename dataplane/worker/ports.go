@@ -102,3 +102,6 @@ func (w *Worker) Pipe() Pipeline { return w.pipe }
 
 // Pool is the worker's; only the worker may use it, or whoever made it stand still.
 func (w *Worker) Pool() *graph.Pool { return w.pool }
+
+// MaxFrame is the longest frame, or packet, that Inject and Host take, in bytes.
+func (w *Worker) MaxFrame() int { return w.inject.Size() }
