@@ -34,6 +34,7 @@ var layers = []layer{
 	{"dataplane/linecard", []string{"event", "fib", "security", "cluster", "dataplane"}, "the agent joins the data plane to the bus, not to the control plane"},
 	{"controlplane", []string{"event", "fib", "rib", "cluster", "security"}, "the control plane reaches line cards by messages only"},
 	{"configs", []string{"controlplane/config"}, "shipped configurations are only parsed there"},
+	{"docs", []string{"controlplane/config", "controlplane/cli"}, "the manual's examples are only checked there"},
 	{"cmd", []string{"event", "fib", "security", "rib", "cluster", "dataplane", "controlplane"}, "programs wire the others and are imported by nobody"},
 }
 
