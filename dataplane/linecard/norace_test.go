@@ -1,0 +1,5 @@
+//go:build !race
+
+package linecard
+
+const raceEnabled = false
