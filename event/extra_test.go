@@ -16,8 +16,11 @@ func TestStopWithoutRun(t *testing.T) {
 		t.Error("a timer outlived its loop")
 	}
 	l.Stop()
+	if err := l.Run(context.Background()); err != nil {
+		t.Errorf("Run of a stopped loop: %v", err)
+	}
 	if err := l.Run(context.Background()); !errors.Is(err, ErrStopped) {
-		t.Errorf("Run: %v", err)
+		t.Errorf("second Run: %v", err)
 	}
 }
 

@@ -30,6 +30,7 @@ type Loop struct {
 	stopping atomic.Bool
 	done     chan struct{} // closed when Run has ended
 	doneOnce sync.Once
+	ran      atomic.Bool
 	runMu    sync.Mutex // held by whoever runs handlers: Run, or Advance without Run
 	advMu    sync.Mutex // one Advance at a time
 	advance  chan time.Duration
@@ -97,14 +98,16 @@ func (l *Loop) Now() time.Time { return l.clock.wall() }
 // both are a normal end and return nil. Events that still wait are dropped and
 // timers released. A loop runs once.
 func (l *Loop) Run(ctx context.Context) error {
-	if !l.runMu.TryLock() {
-		return fmt.Errorf("run event loop %s: already running", l.name)
+	if !l.ran.CompareAndSwap(false, true) {
+		select {
+		case <-l.done:
+			return fmt.Errorf("run event loop %s: %w", l.name, ErrStopped)
+		default:
+			return fmt.Errorf("run event loop %s: already running", l.name)
+		}
 	}
+	l.runMu.Lock() // an Advance may be under way
 	defer l.runMu.Unlock()
-	if l.stopping.Load() {
-		l.release()
-		return fmt.Errorf("run event loop %s: %w", l.name, ErrStopped)
-	}
 	defer context.AfterFunc(ctx, l.Stop)()
 	defer l.crash()
 	for !l.stopping.Load() {

@@ -141,9 +141,9 @@ func (l *Loop) take(t *Timer, gen uint32) func() {
 		now, from := l.clock.now(), t.due
 		due := l.jittered(t, from, from+int64(t.period))
 		if due <= now { // missed: keep the phase, leave the runs out
-			missed := (now-from)/int64(t.period) + 1
-			l.late.Add(uint64(missed))
-			due = from + missed*int64(t.period)
+			periods := (now-from)/int64(t.period) + 1
+			l.late.Add(uint64(periods - 1))
+			due = from + periods*int64(t.period)
 		}
 		l.armAt(t, due)
 	}
