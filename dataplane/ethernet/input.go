@@ -58,38 +58,70 @@ func (n *Input) Nexts() []string { return []string{"ip4-input", "ip6-input", "pu
 // Drops are the node's drop counters.
 func (n *Input) Drops() *graph.Drops { return n.drop.Drops }
 
-// Process empties v.
+// Process empties v. Frames of one interface come in runs: they are counted so.
 func (n *Input) Process(v *graph.Vector) {
 	n.IP4.N, n.IP6.N = 0, 0
+	var run *Entry
+	packets, bytes := 0, 0
 	for _, p := range v.P[:v.N] {
-		e := header.Ethernet(p.Data)
-		p.In, p.InSlot, p.Flags = 0, 0, 0
-		if !e.IsValid() {
-			n.drop.Drop(p, dropRunt)
+		in, typ, reason := n.find(p)
+		if reason != passed {
+			n.drop.Drop(p, reason)
 			continue
 		}
-		port := n.Table.port(p.Port)
-		if port == nil {
-			n.drop.Drop(p, dropUnknownPort)
-			continue
-		}
-		typ := e.Type()
-		p.L3 = header.EthernetLen
-		in := port.untagged
-		if typ == header.TypeVLAN || typ == header.TypeQinQ {
-			var reason int
-			if in, typ, reason = port.tag(p, typ); reason >= 0 {
-				n.drop.Drop(p, reason)
-				continue
+		if in != run {
+			if run != nil {
+				n.drop.Counts.RxRun(run.Slot, packets, bytes)
 			}
+			run, packets, bytes = in, 0, 0
 		}
-		if in == nil {
-			n.drop.Drop(p, dropUnknownVLAN)
+		packets++
+		bytes += len(p.Data)
+		p.In, p.InSlot, p.VRF = in.ID, in.Slot, in.VRF
+		if typ == header.TypeIPv4 && in.Up && in.fromNeighbor(p.Data) {
+			n.IP4.Push(p)
 			continue
 		}
-		n.receive(p, in, e, typ)
+		n.receive(p, in, header.Ethernet(p.Data), typ)
+	}
+	if run != nil {
+		n.drop.Counts.RxRun(run.Slot, packets, bytes)
 	}
 	v.N = 0
+}
+
+const passed = -1 // not a drop
+
+// find finds the frame's interface and EtherType, or the reason to drop it.
+func (n *Input) find(p *graph.Packet) (*Entry, uint16, int) {
+	e := header.Ethernet(p.Data)
+	p.In, p.InSlot, p.Flags, p.L3 = 0, 0, 0, header.EthernetLen
+	if !e.IsValid() {
+		return nil, 0, dropRunt
+	}
+	port := n.Table.port(p.Port)
+	if port == nil {
+		return nil, 0, dropUnknownPort
+	}
+	in, typ := port.untagged, e.Type()
+	if typ == header.TypeVLAN || typ == header.TypeQinQ {
+		var reason int
+		if in, typ, reason = port.tag(p, typ); reason != passed {
+			return nil, 0, reason
+		}
+	}
+	if in == nil {
+		return nil, 0, dropUnknownVLAN
+	}
+	return in, typ, passed
+}
+
+// fromNeighbor tells that the frame is for the interface's own MAC, from
+// another unicast one: what nearly all frames are.
+func (in *Entry) fromNeighbor(f []byte) bool {
+	b := (*[header.EthernetLen]byte)(f)
+	return binary.BigEndian.Uint64(b[0:8])>>16 == in.mac && b[6]&1 == 0 &&
+		binary.BigEndian.Uint64(b[4:12])&(1<<48-1) != in.mac
 }
 
 // tag takes an 802.1Q tag off: interface and EtherType, or the reason to drop.
@@ -107,17 +139,16 @@ func (port *portEntry) tag(p *graph.Packet, typ uint16) (*Entry, uint16, int) {
 	}
 	p.L3 = header.EthernetLen + header.VLANLen
 	if vid == 0 { // priority tag only
-		return port.untagged, typ, -1
+		return port.untagged, typ, passed
 	}
 	if port.vlans == nil {
 		return nil, 0, dropUnknownVLAN
 	}
-	return port.vlans[vid], typ, -1
+	return port.vlans[vid], typ, passed
 }
 
+// receive checks the MAC addresses and sorts by EtherType.
 func (n *Input) receive(p *graph.Packet, in *Entry, e header.Ethernet, typ uint16) {
-	p.In, p.InSlot, p.VRF = in.ID, in.Slot, in.VRF
-	n.drop.Counts.Rx(in.Slot, len(p.Data))
 	if !in.Up {
 		n.drop.Drop(p, dropDown)
 		return

@@ -14,22 +14,23 @@ import "godwit/fib"
 const VectorSize = 64
 
 // Packet is one frame in a buffer of a Pool, with what nodes learn about it.
+// It fills one cache line.
 type Packet struct {
 	// Data is the frame, from the Ethernet header; it lies in the buffer.
 	Data []byte
 	// addr is the buffer's offset in the pool's memory.
-	addr uint64
+	addr uint32
 
 	// Set by the port, then by nodes; meaning only between nodes of one pass.
 	Port   fib.PortID      // ingress port
 	In     fib.InterfaceID // ingress interface
 	Out    fib.InterfaceID // egress interface
 	VRF    fib.VRF
-	L3     uint16 // offset of the IP header in Data
-	Hash   uint32 // flow hash
 	Group  uint32 // result of the lookup
-	Adj    uint32 // adjacency
-	Reason uint16 // of a drop or punt
+	Hash   uint32 // flow hash; set for the fabric only
+	Adj    uint32 // for other kinds of nodes
+	L3     uint16 // offset of the IP header in Data
+	Reason uint16 // for other kinds of nodes
 	InSlot uint16 // dense number of In on this card, from 1; 0: no ingress interface here
 	Flags  Flags
 }

@@ -54,18 +54,23 @@ func (c *Counts) at(slot uint16) *InterfaceCounters {
 	return &c.private[slot]
 }
 
-// Rx counts a received frame; Tx a sent one; Drop and Punt a packet received
-// on the slot. Slot 0 stands for no interface.
-func (c *Counts) Rx(slot uint16, bytes int) {
+// RxRun counts a run of frames received on a slot. Slot 0 stands for no interface.
+func (c *Counts) RxRun(slot uint16, packets, bytes int) {
+	if packets == 0 {
+		return
+	}
 	n := c.at(slot)
-	n.RxPackets++
+	n.RxPackets += uint64(packets)
 	n.RxBytes += uint64(bytes)
 }
 
-// Tx counts a sent frame.
-func (c *Counts) Tx(slot uint16, bytes int) {
+// TxRun counts a run of sent frames.
+func (c *Counts) TxRun(slot uint16, packets, bytes int) {
+	if packets == 0 {
+		return
+	}
 	n := c.at(slot)
-	n.TxPackets++
+	n.TxPackets += uint64(packets)
 	n.TxBytes += uint64(bytes)
 }
 

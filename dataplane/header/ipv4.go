@@ -2,6 +2,7 @@ package header
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 )
 
@@ -90,15 +91,19 @@ func (h IPv4) Dst() netip.Addr { return netip.AddrFrom4([4]byte(h[16:20])) }
 // Payload is what follows the header, without link-layer padding.
 func (h IPv4) Payload() []byte { return h[h.HeaderLen():h.TotalLen()] }
 
-// ChecksumOK verifies the header checksum.
+// ChecksumOK verifies the header checksum. The sum being zero does not depend
+// on the order of bytes.
 func (h IPv4) ChecksumOK() bool {
-	s := uint64(binary.BigEndian.Uint32(h[0:4])) + uint64(binary.BigEndian.Uint32(h[4:8])) +
-		uint64(binary.BigEndian.Uint32(h[8:12])) + uint64(binary.BigEndian.Uint32(h[12:16])) +
-		uint64(binary.BigEndian.Uint32(h[16:20]))
 	if h[0]&0xf > 5 {
-		s = Sum(s, h[IPv4Len:h.HeaderLen()])
+		return Fold(Sum(0, h[:h.HeaderLen()])) == 0xffff
 	}
-	return Fold(s) == 0xffff
+	b := (*[IPv4Len]byte)(h)
+	s, c := bits.Add64(binary.LittleEndian.Uint64(b[0:8]), binary.LittleEndian.Uint64(b[8:16]), 0)
+	s, c = bits.Add64(s, uint64(binary.LittleEndian.Uint32(b[16:20])), c)
+	s = s>>32 + s&0xffffffff + c
+	s = s>>16 + s&0xffff
+	s = s>>16 + s&0xffff
+	return s>>16+s&0xffff == 0xffff
 }
 
 // DecrementTTL takes one from the TTL (which is not 0) and updates the checksum

@@ -41,7 +41,11 @@ func (n *Egress) Resize() {
 
 // Send queues one frame for the port slot; slot is the egress interface's.
 func (n *Egress) Send(p *graph.Packet, port, slot uint16) {
-	n.counts.Tx(slot, len(p.Data))
+	n.counts.TxRun(slot, 1, len(p.Data))
+	n.push(p, port)
+}
+
+func (n *Egress) push(p *graph.Packet, port uint16) {
 	q := &n.queues[port]
 	if q.N == 0 {
 		n.dirty = append(n.dirty, port)
@@ -71,9 +75,10 @@ func write(pool *graph.Pool, p *graph.Packet, rw *neigh.Rewrite, ip6 bool) bool 
 	if ip6 {
 		h = &rw.IP6
 	}
-	copy(p.Data[:header.EthernetLen], h[:header.EthernetLen])
-	if rw.Len != header.EthernetLen {
-		copy(p.Data[:len(h)], h[:])
+	if rw.Len == header.EthernetLen {
+		*(*[header.EthernetLen]byte)(p.Data) = *(*[header.EthernetLen]byte)(h[:])
+	} else {
+		*(*[header.EthernetLen + header.VLANLen]byte)(p.Data) = *h
 	}
 	p.L3 = uint16(rw.Len)
 	return true

@@ -95,15 +95,44 @@ func (n *Forward) Process(v *graph.Vector) {
 	pages := *n.Groups.pages.Load()
 	m := 0
 	for _, p := range v.P[:v.N] {
-		if a := n.adjacency(p, n.Groups.get(pages, p.Group)); a != nil {
-			n.adjs[m], v.P[m] = a, p
-			m++
+		g := n.Groups.get(pages, p.Group)
+		var a *neigh.Adjacency
+		if g != nil && g.adj != nil && p.Flags&graph.FromHost == 0 && !n.ip6 && p.Data[p.L3+8] > 1 {
+			header.IPv4(p.Data[p.L3:]).DecrementTTL() // the common case of what adjacency does
+			a = g.adj
+			p.Out = a.Interface
+		} else if a = n.adjacency(p, g); a == nil {
+			continue
 		}
+		n.adjs[m], v.P[m] = a, p
+		m++
 	}
-	for i, p := range v.P[:m] {
-		n.Send(p, n.adjs[i])
-	}
+	n.sendAll(v.P[:m])
 	v.N = 0
+}
+
+// sendAll sends packets whose adjacencies are set. Packets for one interface
+// come in runs: they are counted so.
+func (n *Forward) sendAll(packets []*graph.Packet) {
+	var run uint16
+	count, bytes := 0, 0
+	for i, p := range packets {
+		a := n.adjs[i]
+		rw := a.Rewrite()
+		if rw == nil || len(p.Data)-int(p.L3) > rw.MTU || !write(n.drop.Pool, p, rw, n.ip6) {
+			n.Send(p, a)
+			continue
+		}
+		a.Use()
+		if rw.Slot != run {
+			n.egress.counts.TxRun(run, count, bytes)
+			run, count, bytes = rw.Slot, 0, 0
+		}
+		count++
+		bytes += len(p.Data)
+		n.egress.push(p, rw.PortSlot)
+	}
+	n.egress.counts.TxRun(run, count, bytes)
 }
 
 // adjacency finds the neighbour of a packet and counts down its TTL; nil if
@@ -129,6 +158,7 @@ func (n *Forward) adjacency(p *graph.Packet, g *Group) *neigh.Adjacency {
 	case m.Adj != nil:
 		return m.Adj
 	case m.Card != 0:
+		p.Hash = n.hash(p)
 		n.out.Fabric(p, m.Card, m.Out, m.gateway(n.dst(p)))
 		return nil
 	}

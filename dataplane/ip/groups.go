@@ -21,7 +21,8 @@ type Member struct {
 // Group is a next-hop group as workers use it. Immutable.
 type Group struct {
 	Kind    fib.Kind
-	one     *Member // the only member; nil if there are several
+	one     *Member          // the only member; nil if there are several
+	adj     *neigh.Adjacency // of the only member, if it has one
 	buckets []*Member
 }
 
@@ -109,7 +110,7 @@ func (t *Groups) member(now time.Time, nh fib.NextHop) *Member {
 // spread fills the buckets: each member as many as its weight, in proportion.
 func (g *Group) spread(members []*Member, hops []fib.NextHop) {
 	if len(members) == 1 {
-		g.one = members[0]
+		g.one, g.adj = members[0], members[0].Adj
 		return
 	}
 	total, common := 0, 0
