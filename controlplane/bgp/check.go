@@ -161,9 +161,6 @@ func sameSession(a, b wire.SpeakerPeer) bool {
 	fa, fb := a.Families, b.Families
 	for _, p := range []*wire.SpeakerPeer{&a, &b} {
 		p.Description, p.Import, p.Export, p.NextHopSelf, p.Families = "", "", "", false, nil
-		if p.MaxPrefixes > nativeLimit { // counted by us
-			p.MaxPrefixes = 0
-		}
 	}
 	return slices.Equal(fa, fb) && samePeer(a, b)
 }

@@ -75,3 +75,5 @@ func birdPeer(name, addr string, as uint32, local string, localAS uint32, channe
 	return fmt.Sprintf("protocol bgp %s { local %s as %d; neighbor %s as %d; graceful restart on; connect delay time 1; connect retry time 2; error wait time 1,2; startup hold time 20; %s }",
 		name, local, localAS, addr, as, channels)
 }
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }

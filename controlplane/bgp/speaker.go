@@ -176,6 +176,11 @@ func (s *Speaker) setSpeaker(c Client, cfg wire.SpeakerConfig, reply func(any, e
 		cfg.Restarting = false // only what starts can be restarting
 	}
 	restart := !first && needsRestart(s.cfg, &cfg)
+	if !first {
+		for _, p := range diffPeers(s.cfg, &cfg).update {
+			s.peers[p.Address].limited = false // the operation lets it in again
+		}
+	}
 	s.cfg = &cfg
 	s.configurePeers()
 	now := s.loop.Now()
@@ -192,6 +197,9 @@ func (s *Speaker) setSpeaker(c Client, cfg wire.SpeakerConfig, reply func(any, e
 		s.client, s.seq, s.acked = c, 0, 0
 		s.synced, s.marked = false, false
 		s.feed.attach()
+		for _, p := range cfg.Neighbors {
+			s.tellPeer(s.peers[p.Address])
+		}
 		s.checkSync()
 		s.flush()
 	}
@@ -215,8 +223,8 @@ func (s *Speaker) configurePeers() {
 		st := old[p.Address]
 		if st == nil {
 			st = newPeerState(p, now)
-		} else {
-			st.configure(p)
+		} else if st.configure(p, now) {
+			s.tellPeer(st)
 		}
 		s.peers[p.Address] = st
 	}

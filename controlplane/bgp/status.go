@@ -19,20 +19,36 @@ type peerState struct {
 }
 
 func newPeerState(p wire.SpeakerPeer, now time.Time) *peerState {
-	s := &peerState{cfg: p, status: wire.PeerStatus{Address: p.Address, State: idle, Since: now}}
-	s.configure(p)
+	s := &peerState{status: wire.PeerStatus{Address: p.Address, State: idle, Since: now}}
+	s.configure(p, now)
 	return s
 }
 
-func (s *peerState) configure(p wire.SpeakerPeer) {
+// configure takes over a configuration and tells whether the status changed.
+func (s *peerState) configure(p wire.SpeakerPeer, now time.Time) bool {
+	before := s.status
 	s.cfg = p
 	s.status.Description, s.status.AS = p.Description, p.AS
 	switch {
 	case p.Shutdown:
-		s.status.State = shutdown
+		s.move(shutdown, now)
 	case s.status.State == shutdown:
-		s.status.State = idle
+		s.limited = false
+		s.move(idle, now)
 	}
+	return s.status != before
+}
+
+// move changes the state.
+func (s *peerState) move(state string, now time.Time) {
+	if state == s.status.State {
+		return
+	}
+	if s.status.State == established {
+		s.status.Flaps++
+		s.status.Received, s.status.Accepted, s.status.Advertised = 0, 0, 0
+	}
+	s.status.State, s.status.Since = state, now
 }
 
 // news takes over a change of the session and tells whether it is one.
@@ -51,13 +67,7 @@ func (s *peerState) news(n peerNews, now time.Time) bool {
 	if state == s.status.State && reason == s.status.LastError {
 		return false
 	}
-	if s.status.State == established && state != established {
-		s.status.Flaps++
-		s.status.Received, s.status.Accepted, s.status.Advertised = 0, 0, 0
-	}
-	if state != s.status.State {
-		s.status.State, s.status.Since = state, now
-	}
+	s.move(state, now)
 	s.status.LastError = reason
 	return true
 }

@@ -56,8 +56,8 @@ func Prefixes(max4, max6 int) (v4, v6 []netip.Prefix, err error) {
 }
 
 // Table makes BIRD static routes with realistic attributes: runs of 1 to 9
-// prefixes (5 in the mean) share an AS path of 1 to 8 hops, some have a MED,
-// some communities. The seed makes it reproducible.
+// prefixes (5 in the mean) share an AS path of 1 to 8 hops and 0 to 3
+// communities. The seed makes it reproducible.
 type Table struct {
 	Seed     uint64
 	PerGroup int // mean prefixes to an attribute set; 0: 5
@@ -99,9 +99,6 @@ func randomAttributes(r *rand.Rand) string {
 	}
 	for i := range as { // BIRD prepends: the last of the path first
 		fmt.Fprintf(&b, "bgp_path.prepend(%d); ", as[len(as)-1-i])
-	}
-	if r.IntN(8) == 0 {
-		fmt.Fprintf(&b, "bgp_med = %d; ", r.IntN(200))
 	}
 	for range r.IntN(4) {
 		fmt.Fprintf(&b, "bgp_community.add((%d,%d)); ", as[0], r.IntN(5000))

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,8 +26,11 @@ type Net struct {
 	mu     sync.Mutex
 	spaces []string
 	procs  []*Proc
-	links  int
 }
+
+// links numbers the links of this process, whose first names are those of the
+// whole machine.
+var links atomic.Int64
 
 // NewNet makes an empty network; the prefix begins the names of its namespaces
 // and must be unique on the machine.
@@ -88,10 +92,8 @@ type End struct {
 
 // Link joins two namespaces with a veth pair.
 func (n *Net) Link(a, b End) error {
-	n.mu.Lock()
-	n.links++
-	tmp := [2]string{fmt.Sprintf("gwt%d-%da", os.Getpid()%100000, n.links), fmt.Sprintf("gwt%d-%db", os.Getpid()%100000, n.links)}
-	n.mu.Unlock()
+	i := links.Add(1)
+	tmp := [2]string{fmt.Sprintf("gwt%d-%da", os.Getpid()%100000, i), fmt.Sprintf("gwt%d-%db", os.Getpid()%100000, i)}
 	if err := run("ip", "link", "add", tmp[0], "type", "veth", "peer", "name", tmp[1]); err != nil {
 		return err
 	}
