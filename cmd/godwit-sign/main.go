@@ -10,6 +10,14 @@ import (
 )
 
 func main() {
+	if err := command().Execute(); err != nil {
+		fmt.Fprintf(os.Stderr, "godwit-sign: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// command is the whole command line; it prints to standard output.
+func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "godwit-sign",
 		Short: "Make keys, and sign, verify and inspect Godwit modules",
@@ -27,8 +35,5 @@ Keys are Ed25519 in PEM (PKCS #8 and SubjectPublicKeyInfo): openssl reads and ma
 	}
 	root.SetOut(os.Stdout)
 	root.AddCommand(keyCommand(), signCommand(), verifyCommand(), inspectCommand())
-	if err := root.Execute(); err != nil {
-		fmt.Fprintf(os.Stderr, "godwit-sign: %v\n", err)
-		os.Exit(1)
-	}
+	return root
 }
