@@ -40,7 +40,6 @@ type Header struct {
 	VRF   fib.VRF
 	In    fib.InterfaceID // where the packet entered the router, 0: the host stack
 	Out   fib.InterfaceID // on the receiving card
-	Hash  uint32          // flow hash
 	// NextHop is the neighbour's address, IPv4 in mapped form; never all zero.
 	NextHop [16]byte
 }
@@ -80,7 +79,6 @@ const (
 	slotVRF   = 8  // 4
 	slotIn    = 12 // 4
 	slotOut   = 16 // 4
-	slotHash  = 20 // 4
 	slotNext  = 24 // 16: next hop
 )
 
@@ -95,7 +93,6 @@ func putHeader(b []byte, seq uint32, h *Header, n int) {
 	binary.LittleEndian.PutUint32(b[slotVRF:], uint32(h.VRF))
 	binary.LittleEndian.PutUint32(b[slotIn:], uint32(h.In))
 	binary.LittleEndian.PutUint32(b[slotOut:], uint32(h.Out))
-	binary.LittleEndian.PutUint32(b[slotHash:], h.Hash)
 	copy(b[slotNext:], h.NextHop[:])
 }
 
@@ -117,7 +114,6 @@ func parseHeader(b *[slotHeader]byte, seq uint32, h *Header) (int, error) {
 	h.VRF = fib.VRF(binary.LittleEndian.Uint32(b[slotVRF:]))
 	h.In = fib.InterfaceID(binary.LittleEndian.Uint32(b[slotIn:]))
 	h.Out = fib.InterfaceID(binary.LittleEndian.Uint32(b[slotOut:]))
-	h.Hash = binary.LittleEndian.Uint32(b[slotHash:])
 	h.NextHop = [16]byte(b[slotNext : slotNext+16])
 	if h.NextHop == [16]byte{} {
 		return 0, errBadSlot

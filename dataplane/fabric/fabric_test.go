@@ -85,7 +85,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 	p, c := pair(t, t.TempDir())
 	pool := testPool(t, 64)
 	want := []Header{
-		{Kind: Transit, Flags: 3, VRF: 7, In: fib.MakeInterfaceID(1, 5), Out: fib.MakeInterfaceID(2, 9), Hash: 0xdeadbeef, NextHop: hop4},
+		{Kind: Transit, Flags: 3, VRF: 7, In: fib.MakeInterfaceID(1, 5), Out: fib.MakeInterfaceID(2, 9), NextHop: hop4},
 		{Kind: Transit, VRF: 1 << 31, Out: fib.MakeInterfaceID(2, 65535), NextHop: hop6},
 		{Kind: Transit, NextHop: netip.MustParseAddr("fe80::1").As16()},
 	}

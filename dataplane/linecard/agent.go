@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"godwit/cluster/bus"
+	"godwit/cluster/fibsync"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/dataplane/netdev"
@@ -49,7 +50,7 @@ type Agent struct {
 	tables *patricia.Tables
 	state  *pipeline.State
 	slow   *pipeline.SlowPath
-	fibs   *subscriber
+	fibs   *fibsync.Subscriber
 
 	cfg    wire.CardConfig
 	ports  map[fib.PortID]*port
@@ -95,6 +96,7 @@ func New(o Options) (*Agent, error) {
 	a.tables = patricia.New(a.state)
 	a.state.SetFIB(a.tables)
 	a.slow = pipeline.NewSlowPath(a.state)
+	a.fibs = fibsync.NewSubscriber(a.tables, 0, 0)
 	if err := a.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make line card %d: %w", o.Card, err), a.Close())
 	}
@@ -102,7 +104,6 @@ func New(o Options) (*Agent, error) {
 }
 
 func (a *Agent) open() (err error) {
-	a.fibs = newSubscriber(a)
 	if a.watch, err = watchLinks(a.links, a.linksChanged, a.linksLost); err != nil {
 		return err
 	}

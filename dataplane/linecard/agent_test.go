@@ -290,7 +290,7 @@ func TestForwardsWithoutRoutingEngine(t *testing.T) {
 		r.epoch, r.seq[1] = st.Epoch+1, 0
 		r.program(1, append(connected(red, ifaceID(1, 1), "10.1.0.1/24", 101), connected(red, ifaceID(1, 2), "10.2.0.1/24", 103)...)...)
 		r.seq[1]++
-		must(t, r.session(1).Send(wire.FIBBatch, encodeBatch(t, fib.Batch{Epoch: 2, Seq: 2, Sweep: true})))
+		must(t, r.session(1).Send(wire.FIBBatch, wire.AppendFIBBatch(nil, fib.Batch{Epoch: 2, Seq: 2, Sweep: true})))
 		eventually(t, "sweep", func() bool {
 			st := get[wire.FIBStats](r, 1, wire.GetFIBStats, struct{}{})
 			return st.Epoch == 2 && st.Seq == 2 && st.Groups == 4

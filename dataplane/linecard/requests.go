@@ -25,7 +25,6 @@ func (a *Agent) accept(s *session.Session) session.Handler {
 func (c client) Closed(s *session.Session, err error) {
 	delete(c.a.sessions, s)
 	c.a.endCaptures(s)
-	c.a.fibs.closed(s)
 	if err != nil && !isClosed(err) {
 		c.a.log.Warn("routing engine is gone; forwarding goes on", "error", err)
 	}
@@ -34,7 +33,7 @@ func (c client) Closed(s *session.Session, err error) {
 // Receive handles a message.
 func (c client) Receive(s *session.Session, m session.Message) {
 	if m.Kind == wire.FIBBatch {
-		c.a.fibs.batch(s, m.Body)
+		c.a.program(s, m.Body)
 		return
 	}
 	if m.ID == 0 {
@@ -49,6 +48,22 @@ func (c client) Receive(s *session.Session, m session.Message) {
 	}
 	if err != nil {
 		c.a.log.Warn("reply", "kind", m.Kind, "error", err)
+	}
+}
+
+// program applies a batch of routes; new gateways are asked for at once.
+func (a *Agent) program(s *session.Session, body []byte) {
+	ack, reply := a.fibs.Receive(body)
+	a.effects()
+	if ack.Error != "" {
+		a.log.Warn("routes refused", "epoch", ack.Epoch, "seq", ack.Seq, "error", ack.Error)
+	}
+	if !reply {
+		return
+	}
+	if err := s.SendJSON(wire.FIBAck, ack); err != nil && !isClosed(err) {
+		a.log.Warn("acknowledge routes", "error", err)
+		s.Close() // it will come again, and replay
 	}
 }
 

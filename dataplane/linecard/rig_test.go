@@ -317,7 +317,7 @@ func (r *rig) program(n fib.CardID, changes ...fib.Change) {
 	r.t.Helper()
 	r.seq[n]++
 	b := fib.Batch{Epoch: r.epoch, Seq: r.seq[n], Changes: changes}
-	must(r.t, r.session(n).Send(wire.FIBBatch, encodeBatch(r.t, b)))
+	must(r.t, r.session(n).Send(wire.FIBBatch, wire.AppendFIBBatch(nil, b)))
 	eventually(r.t, "acknowledgement", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -424,9 +424,3 @@ func connected(vrf fib.VRF, i fib.InterfaceID, addr string, id fib.GroupID) []fi
 }
 
 var _ io.Writer = (*syncBuffer)(nil)
-
-func encodeBatch(t testing.TB, b fib.Batch) []byte {
-	body, err := wire.Encode(b)
-	must(t, err)
-	return body
-}

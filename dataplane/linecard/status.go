@@ -218,7 +218,7 @@ func fibEntry(p netip.Prefix, g fib.Group) wire.FIBEntry {
 
 func (a *Agent) fibStats() wire.FIBStats {
 	t := a.tables.Stats()
-	s := wire.FIBStats{Card: a.opt.Card, Epoch: t.Epoch, Seq: t.Seq, Groups: t.Groups, VRFs: []wire.FIBVRFStats{}}
+	s := wire.FIBStats{Card: a.opt.Card, Epoch: a.fibs.Epoch(), Seq: t.Seq, Groups: t.Groups, VRFs: []wire.FIBVRFStats{}}
 	for _, v := range t.VRFs {
 		s.VRFs = append(s.VRFs, wire.FIBVRFStats{VRF: v.VRF, Routes4: v.Routes4, Routes6: v.Routes6, Bytes: v.Bytes})
 	}

@@ -97,7 +97,7 @@ func (s *sink) Fabric(card fib.CardID, p *graph.Packet, h pipeline.FabricHeader)
 	case len(p.Data) > fabric.MaxPacket:
 		w.drops.Add(dropTooLong)
 	default:
-		fh := fabric.Header{Kind: fabric.Transit, VRF: h.VRF, In: p.In, Out: h.Out, Hash: p.Hash, NextHop: h.NextHop}
+		fh := fabric.Header{Kind: fabric.Transit, VRF: h.VRF, In: p.In, Out: h.Out, NextHop: h.NextHop}
 		if !l.send(&fh, p.Data) {
 			w.drops.Add(dropFabricFull)
 		}

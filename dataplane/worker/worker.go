@@ -321,7 +321,7 @@ func (w *Worker) fromFabric(now int64, c *fabric.Consumer) int {
 		h := &w.hdrs[i]
 		p := w.v.P[i]
 		clean(p)
-		p.VRF, p.Hash = h.VRF, h.Hash
+		p.VRF = h.VRF
 		w.fhdrs[i] = pipeline.FabricHeader{VRF: h.VRF, Out: h.Out, NextHop: h.NextHop}
 	}
 	w.pipe.FabricInput(now, &w.v, w.fhdrs[:n])
@@ -410,7 +410,7 @@ func take[M any](w *Worker, q *Queue[M], m *M) *graph.Packet {
 // clean forgets what the buffer's last packet has left behind.
 func clean(p *graph.Packet) {
 	p.Port, p.In, p.Out, p.VRF = 0, 0, 0, 0
-	p.L3, p.Hash, p.Group, p.Adj, p.Reason, p.InSlot, p.Flags = 0, 0, 0, 0, 0, 0, 0
+	p.Group, p.L3, p.InSlot, p.Flags = 0, 0, 0, 0
 }
 
 func (w *Worker) flush() {
