@@ -35,6 +35,8 @@ type Options struct {
 	// Ring is the number of slots of each ring, a power of two; 0 means 512. More
 	// rides out longer pauses, less stays in the caches.
 	Ring int
+	// BusyPoll
+	BusyPoll bool
 	// NoZeroCopy keeps to copy mode.
 	NoZeroCopy bool
 }
@@ -55,6 +57,7 @@ type Device struct {
 	queues  int
 	ring    uint32
 	tryZero bool
+	busy    bool
 	objs    captureObjects
 	link    link.Link
 }
@@ -101,6 +104,12 @@ func newDevice(name string, o Options) (*Device, error) {
 		return nil, fmt.Errorf("%d queues: want 1 to 1,024", d.queues)
 	}
 	d.tryZero = !o.NoZeroCopy
+	if o.BusyPoll {
+		if err := netdev.DeferInterrupts(name); err != nil {
+			return nil, err
+		}
+		d.busy = true
+	}
 	return d, nil
 }
 
@@ -149,6 +158,10 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 	if u.mem == nil {
 		return nil, errors.New("umem is closed")
 	}
+	// In another namespace the index may be some other device's.
+	if nic, err := net.InterfaceByIndex(d.index); err != nil || nic.Name != d.name {
+		return nil, fmt.Errorf("device %d is not here: the thread is in another network namespace, or the device is gone", d.index)
+	}
 	q := &queue{u: u, id: d.id, index: index, size: d.ring, fd: -1}
 	if d.tryZero {
 		if err := q.open(d.index, true); err == nil {
@@ -170,6 +183,12 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 	}
 	g := groupOf(q.zeroCopy)
 	u.group[g] = append(u.group[g], q.fd)
+	if d.busy {
+		if err := q.busyPoll(); err != nil {
+			d.busy = false
+			d.reason = err.Error()
+		}
+	}
 	q.restock()
 	if err := d.objs.Sockets.Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
 		q.close()

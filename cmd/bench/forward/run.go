@@ -1,0 +1,205 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"godwit/dataplane/xdp/fwdlab"
+)
+
+// Figure is one result against the kernel's.
+type Figure struct {
+	Name          string  `json:"name"`
+	Value         float64 `json:"value"`
+	Unit          string  `json:"unit"`
+	Better        string  `json:"better"` // more or less
+	Baseline      string  `json:"baseline"`
+	BaselineValue float64 `json:"baseline_value"`
+	Ratio         float64 `json:"ratio"` // value / baseline_value: median of the pairs
+	Runs          int     `json:"runs"`
+	Spread        float64 `json:"spread"` // (max-min)/median of value
+}
+
+// Settings of the runs.
+const (
+	// offered saturates both; what a forwarder can't take, it drops.
+	offered     = 2_000_000 // packets a second
+	latencyRate = 50_000    // packets a second: both are far from saturated
+	targets     = 1 << 20
+	seed        = 1
+)
+
+// Options of Run. The zero value is replaced by the settings of the published figures.
+type Options struct {
+	Runs    int           // pairs of each figure
+	Warm, D time.Duration // before and during a measurement
+	// Prefixes is the full table; nil: the Internet's.
+	Prefixes []netip.Prefix
+}
+
+// Run measures and emits the figures; progress goes to log.
+func Run(o Options, log io.Writer, emit func(Figure)) error {
+	if o.Runs == 0 {
+		o.Runs, o.Warm, o.D = 5, 300*time.Millisecond, 1500*time.Millisecond
+	}
+	if o.Prefixes == nil {
+		var err error
+		if o.Prefixes, err = fwdlab.FullTable(); err != nil {
+			return err
+		}
+	}
+	l, err := fwdlab.New("gwt-bench")
+	if err != nil {
+		return err
+	}
+	b := &bench{Options: o, lab: l, log: log, emit: emit}
+	return errors.Join(b.run(), l.Close())
+}
+
+// bench is one call of Run.
+type bench struct {
+	Options
+	lab  *fwdlab.Lab
+	log  io.Writer
+	emit func(Figure)
+	to   []netip.Addr
+}
+
+func (b *bench) run() error {
+	b.to = fwdlab.Targets(b.Prefixes, targets, seed)
+	if err := b.lab.KernelForwards(true); err != nil {
+		return err
+	}
+	one := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+	if err := b.table("forward.one", one); err != nil {
+		return fmt.Errorf("measure one route: %w", err)
+	}
+	if err := b.table("forward.full", b.Prefixes); err != nil {
+		return fmt.Errorf("measure full table: %w", err)
+	}
+	return nil
+}
+
+// table measures with the routes in both forwarders. The kernel keeps what it
+// was given before: routes are only added.
+func (b *bench) table(name string, routes []netip.Prefix) error {
+	start := time.Now()
+	if err := b.lab.LoadKernel(routes); err != nil {
+		return err
+	}
+	kernel := time.Since(start)
+	start = time.Now()
+	c, err := newCard(routes)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.log, "%s: %d routes, in the kernel after %.1f s, in ours after %.1f s\n",
+		name, len(routes), kernel.Seconds(), time.Since(start).Seconds())
+	return errors.Join(b.pairs(name, c), c.close())
+}
+
+// pairs alternates runs of the kernel and ours. Collections of garbage happen
+// between runs: a forwarding worker makes none.
+func (b *bench) pairs(name string, c *card) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	full := name == "forward.full"
+	pps := series{Figure: Figure{Name: name, Unit: "pps", Better: "more"}}
+	cpu := series{Figure: Figure{Name: name + ".cpu", Unit: "ns", Better: "less"}}
+	p50 := series{Figure: Figure{Name: "forward.latency", Unit: "µs", Better: "less"}}
+	p99 := series{Figure: Figure{Name: "forward.latency.p99", Unit: "µs", Better: "less"}}
+	for i := range b.Runs {
+		var load, idle [2]fwdlab.Result
+		for _, ours := range []bool{i%2 == 0, i%2 == 1} {
+			runtime.GC()
+			l, q, err := b.one(c, ours, full)
+			if err != nil {
+				return err
+			}
+			load[index(ours)], idle[index(ours)] = l, q
+		}
+		pps.add(load[1].PPS, load[0].PPS)
+		cpu.add(float64(load[1].PerFrame), float64(load[0].PerFrame))
+		fmt.Fprintf(b.log, "%s run %d of %d: ours %.0f pps, %v; linux %.0f pps, %v; offered %.0f and %.0f pps\n", name, i+1, b.Runs,
+			load[1].PPS, load[1].PerFrame, load[0].PPS, load[0].PerFrame, load[1].Offered, load[0].Offered)
+		if full {
+			p50.add(micros(idle[1], 0.5), micros(idle[0], 0.5))
+			p99.add(micros(idle[1], 0.99), micros(idle[0], 0.99))
+		}
+	}
+	b.emit(pps.figure())
+	b.emit(cpu.figure())
+	if full {
+		b.emit(p50.figure())
+		b.emit(p99.figure())
+	}
+	return nil
+}
+
+func index(ours bool) int {
+	if ours {
+		return 1
+	}
+	return 0
+}
+
+// micros is a quantile of delays.
+func micros(r fwdlab.Result, q float64) float64 {
+	return float64(fwdlab.Quantile(r.Delays, q)) / float64(time.Microsecond)
+}
+
+// one measures one forwarder under load and, if asked, its delays at a low rate.
+func (b *bench) one(c *card, ours, delays bool) (load, idle fwdlab.Result, err error) {
+	var threads []int
+	if ours {
+		if err := c.join(b.lab); err != nil {
+			return load, idle, errors.Join(err, c.leave())
+		}
+		threads = []int{c.tid}
+	}
+	t := fwdlab.Traffic{Targets: b.to, Rate: offered, CheckOneOf: 16}
+	load, err = b.lab.Measure(t, threads, b.Warm, b.D)
+	if err == nil && delays {
+		t.Rate, t.Stamp = latencyRate, true
+		idle, err = b.lab.Measure(t, threads, b.Warm, b.D/2)
+	}
+	if ours {
+		if err != nil {
+			in, out := c.counters()
+			err = fmt.Errorf("%w; ports in %+v, out %+v", err, in, out)
+		}
+		err = errors.Join(err, c.leave())
+	}
+	return load, idle, err
+}
+
+// series collects the pairs of one figure.
+type series struct {
+	Figure
+	ours, base, ratios []float64
+}
+
+func (s *series) add(ours, base float64) {
+	s.ours, s.base = append(s.ours, ours), append(s.base, base)
+	s.ratios = append(s.ratios, ours/base)
+}
+
+func (s *series) figure() Figure {
+	f := s.Figure
+	f.Baseline, f.Runs = "linux", len(s.ours)
+	f.Value, f.BaselineValue, f.Ratio = median(s.ours), median(s.base), median(s.ratios)
+	f.Spread = (slices.Max(s.ours) - slices.Min(s.ours)) / f.Value
+	return f
+}
+
+// median of a list that is not empty.
+func median(list []float64) float64 {
+	l := slices.Sorted(slices.Values(list))
+	n := len(l)
+	return (l[(n-1)/2] + l[n/2]) / 2
+}

@@ -1,0 +1,101 @@
+package fwdlab
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pinThread keeps a thread on one core. An urgent thread runs before all
+// ordinary ones: the sink's, so that it is never what limits. It must need
+// little time. (Nice levels are no way: with autogroups they compare kernel
+// threads, which stand alone, with whole sessions.)
+func pinThread(tid, core int, urgent bool) error {
+	var set unix.CPUSet
+	set.Set(core)
+	if err := unix.SchedSetaffinity(tid, &set); err != nil {
+		return fmt.Errorf("pin thread %d to core %d: %w", tid, core, err)
+	}
+	if !urgent {
+		return nil
+	}
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	if err := unix.SchedSetAttr(tid, &attr, 0); err != nil {
+		return fmt.Errorf("make thread %d urgent: %w", tid, err)
+	}
+	return nil
+}
+
+// napiThreads finds the kernel threads that do a device's receive work: they
+// are named napi/DEVICE-ID, cut to 15 bytes.
+func napiThreads(dev string) ([]int, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return nil, err
+	}
+	prefix := []byte("napi/" + dev + "-")
+	if len(prefix) > 15 {
+		prefix = prefix[:15]
+	}
+	var tids []int
+	for _, f := range files {
+		comm, err := os.ReadFile(f)
+		if err != nil || !bytes.HasPrefix(comm, prefix) {
+			continue
+		}
+		if tid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil {
+			tids = append(tids, tid)
+		}
+	}
+	if len(tids) == 0 {
+		return nil, fmt.Errorf("find NAPI thread of %s: none", dev)
+	}
+	return tids, nil
+}
+
+// threadTime is the CPU time that a thread has used.
+func threadTime(tid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", tid))
+	if err != nil {
+		return 0, fmt.Errorf("read thread time: %w", err)
+	}
+	ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read thread time: %w", err)
+	}
+	return time.Duration(ns), nil
+}
+
+// pin puts every NAPI thread of the lab where it belongs and returns the
+// router's. It is done again after anything that restarts a device's NAPI.
+func (l *Lab) pin() ([]int, error) {
+	var router []int
+	for _, d := range []struct {
+		dev    string
+		core   int
+		urgent bool
+	}{
+		{l.gen, HostCore, false}, {l.sink, HostCore, true},
+		{l.In, RouterCore, false}, {l.Out, RouterCore, false},
+	} {
+		tids, err := napiThreads(d.dev)
+		if err != nil {
+			return nil, err
+		}
+		for _, tid := range tids {
+			if err := pinThread(tid, d.core, d.urgent); err != nil {
+				return nil, err
+			}
+		}
+		if d.core == RouterCore {
+			router = append(router, tids...)
+		}
+	}
+	return router, nil
+}

@@ -1,0 +1,212 @@
+package fwdlab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Traffic says what the generator sends.
+type Traffic struct {
+	// Targets are destination addresses, a power of two of them; sent in turn.
+	Targets []netip.Addr
+	// Rate in packets a second; 0: as many as possible.
+	Rate int
+	// Stamp puts the time into packets, for delays.
+	Stamp bool
+	// CheckOneOf makes the sink check one packet in so many (a power of two).
+	CheckOneOf int
+}
+
+// FrameSize is the length of the generator's frames, without the FCS.
+const FrameSize = 60
+
+// Running is traffic on its way.
+type Running struct {
+	objs trafficObjects
+	link link.Link
+	stop atomic.Bool
+	done chan error
+}
+
+// Start starts generator and sink.
+func (l *Lab) Start(tr Traffic) (*Running, error) {
+	r := &Running{done: make(chan error, 1)}
+	if err := r.load(tr); err != nil {
+		return nil, fmt.Errorf("load traffic programs: %w", err)
+	}
+	err := l.Do(Sink, func() (err error) {
+		nic, err := net.InterfaceByName(l.sink)
+		if err != nil {
+			return err
+		}
+		r.link, err = link.AttachXDP(link.XDPOptions{Program: r.objs.Sink, Interface: nic.Index, Flags: link.XDPDriverMode})
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("attach sink: %w", err), r.objs.Close())
+	}
+	// The generator is a thread of the gen namespace on the hosts' core.
+	go func() { r.done <- l.Do(Gen, func() error { return r.generate(l.gen) }) }()
+	return r, nil
+}
+
+func (r *Running) load(tr Traffic) error {
+	n := len(tr.Targets)
+	if n == 0 || n&(n-1) != 0 || tr.CheckOneOf < 1 || tr.CheckOneOf&(tr.CheckOneOf-1) != 0 {
+		return fmt.Errorf("%d targets, check one of %d: want powers of two", n, tr.CheckOneOf)
+	}
+	spec, err := loadTraffic()
+	if err != nil {
+		return err
+	}
+	spec.Maps["targets"].MaxEntries = uint32(n)
+	var dst [8]byte
+	copy(dst[:], MACSink)
+	stamp := uint32(0)
+	if tr.Stamp {
+		stamp = 1
+	}
+	for name, v := range map[string]any{
+		"template":    frame(),
+		"target_mask": uint32(n - 1), "stamp": stamp, "flows": uint32(min(n, 1<<14) - 1),
+		"interval": interval(tr.Rate), "check_mask": uint32(tr.CheckOneOf - 1), "want_dst": binary.NativeEndian.Uint64(dst[:]), "want_ttl": uint8(63),
+	} {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
+		return err
+	}
+	keys, values := make([]uint32, n), make([][4]byte, n)
+	for i, a := range tr.Targets {
+		keys[i], values[i] = uint32(i), a.As4()
+	}
+	if _, err := r.objs.Targets.BatchUpdate(keys, values, nil); err != nil {
+		return errors.Join(fmt.Errorf("write targets: %w", err), r.objs.Close())
+	}
+	return nil
+}
+
+// frame is a UDP packet to be completed by the generator program.
+func frame() []byte {
+	f := make([]byte, FrameSize)
+	copy(f, MACIn)
+	copy(f[6:], MACGen)
+	src := Source.As4()
+	copy(f[12:], []byte{8, 0, 0x45, 0, 0, FrameSize - 14, 0, 0, 0x40, 0, 64, 17, 0, 0})
+	copy(f[26:], src[:])
+	copy(f[34:], []byte{4, 0, 0, 9, 0, FrameSize - 34, 0, 0})
+	return f
+}
+
+// xdpMD is struct xdp_md.
+type xdpMD struct{ Data, DataEnd, DataMeta, Ingress, Queue, Egress uint32 }
+
+// interval is the time between packets in ns.
+func interval(rate int) uint64 {
+	if rate <= 0 {
+		return 0
+	}
+	return uint64(time.Second) / uint64(rate)
+}
+
+// runsPerCall is how often one system call runs the generator: a call costs
+// milliseconds of setting up.
+const runsPerCall = 1 << 19
+
+func (r *Running) generate(dev string) error {
+	nic, err := net.InterfaceByName(dev)
+	if err != nil {
+		return err
+	}
+	if err := pinThread(unix.Gettid(), HostCore, false); err != nil {
+		return err
+	}
+	opts := ebpf.RunOptions{
+		Data: frame(), Repeat: runsPerCall, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES,
+		Context: xdpMD{DataEnd: FrameSize, Ingress: uint32(nic.Index)},
+	}
+	for !r.stop.Load() {
+		if _, err := r.objs.Generate.Run(&opts); err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("generate: %w", err)
+		}
+	}
+	return nil
+}
+
+// Seen is what came to the sink.
+type Seen struct {
+	Good, Bad, Foreign, Checked uint64
+	Sent                        uint64 // by the generator
+}
+
+// Seen reads the sink's counters.
+func (r *Running) Seen() (Seen, error) {
+	var perCPU []trafficCounts
+	if err := r.objs.Seen.Lookup(uint32(0), &perCPU); err != nil {
+		return Seen{}, fmt.Errorf("read sink: %w", err)
+	}
+	var s Seen
+	if err := r.objs.Sent.Get(&s.Sent); err != nil {
+		return Seen{}, fmt.Errorf("read generator: %w", err)
+	}
+	for _, c := range perCPU {
+		s.Good += c.Good
+		s.Bad += c.Bad
+		s.Foreign += c.Foreign
+		s.Checked += c.Checked
+	}
+	return s, nil
+}
+
+// delayUnit is the width of a bucket of delays.
+const delayUnit = 512 * time.Nanosecond
+
+// Delays reads the histogram of times on the way, in buckets of 512 ns.
+func (r *Running) Delays() ([]uint64, error) {
+	h := make([]uint64, r.objs.Delays.MaxEntries())
+	var perCPU []uint64
+	for i := range h {
+		if err := r.objs.Delays.Lookup(uint32(i), &perCPU); err != nil {
+			return nil, fmt.Errorf("read delays: %w", err)
+		}
+		for _, n := range perCPU {
+			h[i] += n
+		}
+	}
+	return h, nil
+}
+
+// Quantile finds the delay that the share q of the packets did not exceed.
+func Quantile(h []uint64, q float64) time.Duration {
+	total := uint64(0)
+	for _, n := range h {
+		total += n
+	}
+	left := uint64(q * float64(total))
+	for i, n := range h {
+		if n > left {
+			return time.Duration(i+1) * delayUnit
+		}
+		left -= n
+	}
+	return time.Duration(len(h)) * delayUnit
+}
+
+// Stop ends the traffic and frees its programs.
+func (r *Running) Stop() error {
+	r.stop.Store(true)
+	halted := r.objs.Halt.Set(uint32(1))
+	err := <-r.done
+	return errors.Join(halted, err, r.link.Close(), r.objs.Close())
+}
