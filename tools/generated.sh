@@ -5,8 +5,9 @@ cd "$(dirname "$0")/.."
 
 # Files that say "Code generated", and BPF objects.
 sums() {
-  { git ls-files -co --exclude-standard -- '*.go' | xargs -r grep -l -m1 -E '^// Code generated .* DO NOT EDIT\.$' || true
-    git ls-files -co --exclude-standard -- '*.o'; } | sort -u | xargs -r sha256sum
+  { find . -name '*.go' -not -path './build/*' -print0 |
+      xargs -0 -r grep -lsE '^// Code generated .* DO NOT EDIT\.$' || true
+    find . -name '*.o' -not -path './build/*'; } | sort -u | xargs -r sha256sum
 }
 
 before=$(sums)
