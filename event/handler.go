@@ -2,6 +2,7 @@ package event
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,9 +13,17 @@ type Handler struct {
 	class Class
 	loop  *Loop
 
-	mu    sync.Mutex // the loop writes, Stats reads
-	run   histogram
-	delay histogram
+	keyMu     sync.Mutex
+	keys      map[any]*keyed // waiting events of PostKey
+	coalesced uint64
+
+	deadline atomic.Int64 // ns from post or due time to start; 0: none
+
+	mu     sync.Mutex // the loop writes, Stats reads
+	run    histogram
+	delay  histogram
+	missed uint64 // deadlines
+	slow   uint64 // runs longer than SlowAfter
 }
 
 // Handler registers the handler name in a class, or returns the registered one.
@@ -74,11 +83,22 @@ func (h *Handler) Async(work func() error, done func(error)) {
 	}()
 }
 
+// SetDeadline sets how long an event of h may wait before it starts; later
+// starts count as missed. 0 is no deadline.
+func (h *Handler) SetDeadline(d time.Duration) { h.deadline.Store(int64(d)) }
+
 // account adds one run to the statistics.
 func (h *Handler) account(wait, run int64) {
+	deadline := h.deadline.Load()
 	h.mu.Lock()
 	h.delay.add(wait)
 	h.run.add(run)
+	if deadline > 0 && wait > deadline {
+		h.missed++
+	}
+	if run > int64(SlowAfter) {
+		h.slow++
+	}
 	h.mu.Unlock()
 }
 

@@ -39,6 +39,9 @@ type Loop struct {
 	current atomic.Pointer[Handler] // whose event runs
 	started atomic.Int64            // when it began, loop time
 	busy    atomic.Int64            // ns spent in handlers
+	trace   ring
+
+	tasks map[*Task]func() // stops a task that waits; belongs to who holds runMu
 }
 
 type handlerKey struct {
@@ -85,6 +88,7 @@ func New(name string, opts ...Option) *Loop {
 		o(l)
 	}
 	l.nextDue.Store(never)
+	l.tasks = make(map[*Task]func())
 	return l
 }
 
@@ -142,6 +146,10 @@ func (l *Loop) release() {
 	l.nextDue.Store(never)
 	l.timerMu.Unlock()
 	l.doneOnce.Do(func() { close(l.done) })
+	for _, stop := range l.tasks {
+		stop()
+	}
+	l.tasks = nil
 }
 
 // runNext runs the first waiting event of the highest class, after moving
@@ -183,6 +191,7 @@ func (l *Loop) run(q *queue, it item) {
 		q.starved.Add(1)
 	}
 	it.h.account(wait, end-start)
+	l.trace.add(it.h, start, wait, end-start)
 }
 
 // sleep waits for an event, a timer, an Advance or the end.

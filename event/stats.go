@@ -11,6 +11,10 @@ import (
 // of the shortest time (200 ms) after which a person or a peer notices.
 const StarvedAfter = 100 * time.Millisecond
 
+// SlowAfter is how long a handler may run before the run counts as slow: a
+// 50 ms protocol timer must start within 10 ms.
+const SlowAfter = 10 * time.Millisecond
+
 // Stats are a loop's figures since its start, or since Clear.
 type Stats struct {
 	Loop     string         `json:"loop"`
@@ -39,8 +43,13 @@ type HandlerStats struct {
 	Name  string       `json:"name"`
 	Class string       `json:"class"`
 	Runs  uint64       `json:"runs"`
+	Slow  uint64       `json:"slow"`  // runs longer than SlowAfter
 	Run   Distribution `json:"run"`   // time of a run
 	Delay Distribution `json:"delay"` // from post or due time to start
+
+	Deadline  time.Duration `json:"deadline_ns,omitempty"`
+	Missed    uint64        `json:"missed"`    // starts behind the deadline
+	Coalesced uint64        `json:"coalesced"` // posts with a key that replaced one that waited
 }
 
 // Distribution sums up durations. P99 is at most 12.5 % too high.
@@ -90,8 +99,11 @@ func (l *Loop) Clear() {
 	defer l.handlerMu.Unlock()
 	for _, h := range l.order {
 		h.mu.Lock()
-		h.run, h.delay = histogram{}, histogram{}
+		h.run, h.delay, h.missed, h.slow = histogram{}, histogram{}, 0, 0
 		h.mu.Unlock()
+		h.keyMu.Lock()
+		h.coalesced = 0
+		h.keyMu.Unlock()
 	}
 }
 
@@ -105,11 +117,15 @@ func (q *queue) stats(c Class) ClassStats {
 }
 
 func (h *Handler) stats() HandlerStats {
+	h.keyMu.Lock()
+	coalesced := h.coalesced
+	h.keyMu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return HandlerStats{
-		Name: h.name, Class: h.class.String(), Runs: h.run.count,
+		Name: h.name, Class: h.class.String(), Runs: h.run.count, Slow: h.slow,
 		Run: h.run.distribution(), Delay: h.delay.distribution(),
+		Deadline: time.Duration(h.deadline.Load()), Missed: h.missed, Coalesced: coalesced,
 	}
 }
 
