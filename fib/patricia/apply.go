@@ -226,6 +226,11 @@ func (t *Tables) rollBack() {
 			t.takeBack(o)
 		}
 	}
+	for i := range t.ops {
+		if v := t.vrfs[t.ops[i].vrf]; v != nil && v.routes() == 0 {
+			delete(t.vrfs, t.ops[i].vrf)
+		}
+	}
 }
 
 func (t *Tables) takeBack(o *op) {

@@ -1,0 +1,327 @@
+package fibsync
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"godwit/cluster/wire"
+	"godwit/fib"
+)
+
+// Bounds of what waits for a card.
+const (
+	// Window is how many batches a card may have unacknowledged: 16 of 32 KiB
+	// are some 60,000 routes, more than a card compiles in a round trip.
+	Window = 16
+	// BatchBytes is where a batch ends: large enough that its cost is in its
+	// routes, and one bus message.
+	BatchBytes = 32 << 10
+	// queueBytes is how much may wait in the session before a stream pauses.
+	queueBytes = 1 << 20
+	// MaxTombstones is how many deleted routes are kept for slow cards. A
+	// stream that has not passed them by then starts again.
+	MaxTombstones = 200_000
+	// AckTimeout is how long a card may leave batches unacknowledged.
+	AckTimeout = 30 * time.Second
+	// maxRefusals is how many epochs in a row a card may refuse.
+	maxRefusals = 3
+)
+
+// Sender is the session to a card: session.Session.
+type Sender interface {
+	Send(kind wire.Kind, body []byte) error
+	Queued() int
+}
+
+// Publisher keeps the forwarding tables of the chassis and the streams of the
+// cards. It belongs to one event loop.
+type Publisher struct {
+	table     *table
+	tombs     []tomb // in order of version
+	groups    []group
+	byID      map[fib.GroupID]uint32 // slots of live groups
+	dead      map[uint32]bool        // slots of deleted groups that cards may hold
+	freeSlots []uint32
+	wireIDs   map[fib.GroupID]uint32 // slots, live and dead, by number on the wire
+	streams   map[fib.CardID]*Stream
+	epochs    map[fib.CardID]uint32 // last used
+	converged bool
+}
+
+type group struct {
+	g      fib.Group // its ID is the number on the wire
+	routes int
+}
+
+type tomb struct {
+	rec     uint32
+	version uint64
+}
+
+// NewPublisher returns a publisher without routes or cards.
+func NewPublisher() *Publisher {
+	return &Publisher{
+		table: newTable(), groups: make([]group, 1), byID: map[fib.GroupID]uint32{}, dead: map[uint32]bool{},
+		wireIDs: map[fib.GroupID]uint32{}, streams: map[fib.CardID]*Stream{}, epochs: map[fib.CardID]uint32{},
+	}
+}
+
+// Changes takes changes from the RIB, in order. A change that breaks the rules
+// (bad shape, unknown group, group in use) is left out and reported.
+func (p *Publisher) Changes(changes []fib.Change) error {
+	var errs []error
+	for i := range changes {
+		if err := p.change(&changes[i]); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	p.bury()
+	return errors.Join(errs...)
+}
+
+func (p *Publisher) change(c *fib.Change) error {
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("publish %v: %w", c.Op, err)
+	}
+	switch c.Op {
+	case fib.SetGroup:
+		p.setGroup(c.Group)
+		return nil
+	case fib.DeleteGroup:
+		return p.deleteGroup(c.Group.ID)
+	case fib.SetRoute:
+		slot, ok := p.byID[c.Route.Group]
+		if !ok {
+			return fmt.Errorf("publish route %v: %w %d", c.Route.Prefix, fib.ErrUnknownGroup, c.Route.Group)
+		}
+		p.setRoute(&c.Route, slot)
+		return nil
+	}
+	p.setRoute(&c.Route, 0)
+	return nil
+}
+
+func (p *Publisher) setGroup(g fib.Group) {
+	g.NextHops = slices.Clone(g.NextHops)
+	slot, ok := p.byID[g.ID]
+	if ok {
+		g.ID = p.groups[slot].g.ID
+		p.groups[slot].g = g
+	} else {
+		slot = p.newSlot()
+		p.byID[g.ID] = slot
+		g.ID = p.wireID(g.ID)
+		p.wireIDs[g.ID] = slot
+		p.groups[slot] = group{g: g}
+	}
+	for _, s := range p.streams {
+		s.dirty[slot] = true
+	}
+}
+
+func (p *Publisher) newSlot() uint32 {
+	if n := len(p.freeSlots); n > 0 {
+		slot := p.freeSlots[n-1]
+		p.freeSlots = p.freeSlots[:n-1]
+		return slot
+	}
+	p.groups = append(p.groups, group{})
+	return uint32(len(p.groups) - 1)
+}
+
+// wireID is the number of a new group on the wire: its own, unless a card may
+// still know another group by it.
+func (p *Publisher) wireID(id fib.GroupID) fib.GroupID {
+	if _, taken := p.wireIDs[id]; !taken {
+		return id
+	}
+	for id = 1 << 31; ; id++ {
+		if _, taken := p.wireIDs[id]; !taken {
+			return id
+		}
+	}
+}
+
+func (p *Publisher) deleteGroup(id fib.GroupID) error {
+	slot, ok := p.byID[id]
+	if !ok {
+		return fmt.Errorf("publish delete %w %d", fib.ErrUnknownGroup, id)
+	}
+	if n := p.groups[slot].routes; n > 0 {
+		return fmt.Errorf("publish delete %w: %d by %d routes", fib.ErrGroupInUse, id, n)
+	}
+	delete(p.byID, id)
+	p.dead[slot] = true
+	for _, s := range p.streams {
+		delete(s.dirty, slot)
+	}
+	return nil
+}
+
+// setRoute leads a route to the group in slot; 0 deletes it.
+func (p *Publisher) setRoute(r *fib.Route, slot uint32) {
+	key := makeRecord(r.VRF, r.Prefix)
+	i, _ := p.table.find(&key)
+	if i == 0 {
+		if slot == 0 {
+			return
+		}
+		i = p.table.add(&key)
+	}
+	rec := p.table.at(i)
+	if rec.group == slot && rec.version != 0 {
+		return
+	}
+	p.count(rec.group, -1)
+	p.count(slot, 1)
+	rec.group = slot
+	was := rec.version
+	for _, s := range p.streams {
+		s.leave(i, was)
+	}
+	p.table.unlink(i)
+	p.table.link(i)
+	for _, s := range p.streams {
+		s.enter(i)
+	}
+	if slot == 0 {
+		p.tombs = append(p.tombs, tomb{i, rec.version})
+	}
+}
+
+func (p *Publisher) count(slot uint32, n int) {
+	if slot != 0 {
+		p.groups[slot].routes += n
+		p.table.routes += n
+	}
+}
+
+// bury removes the tombstones that no stream needs, and makes streams start
+// again that hold too many back.
+func (p *Publisher) bury() {
+	n := 0
+	for ; n < len(p.tombs); n++ {
+		t := p.tombs[n]
+		rec := p.table.at(t.rec)
+		if rec.group != 0 || rec.version != t.version { // the route has come back
+			continue
+		}
+		if !p.passed(t.version, len(p.tombs)-n > MaxTombstones) {
+			break
+		}
+		for _, s := range p.streams {
+			s.leave(t.rec, t.version)
+		}
+		p.table.remove(t.rec)
+	}
+	p.tombs = slices.Delete(p.tombs, 0, n)
+	for slot := range p.dead {
+		if !p.held(slot) {
+			delete(p.dead, slot)
+			delete(p.wireIDs, p.groups[slot].g.ID)
+			p.groups[slot] = group{}
+			p.freeSlots = append(p.freeSlots, slot)
+		}
+	}
+}
+
+func (p *Publisher) passed(version uint64, force bool) bool {
+	for _, s := range p.streams {
+		if s.seen < version && s.start < version {
+			if !force {
+				return false
+			}
+			s.restart()
+		}
+	}
+	return true
+}
+
+func (p *Publisher) held(slot uint32) bool {
+	for _, s := range p.streams {
+		if s.known[slot] {
+			return true
+		}
+	}
+	return false
+}
+
+// Attach starts the stream of a card, in an epoch above all that it has had
+// and above lastEpoch, the last that the card says it knows. It replaces the
+// card's former stream.
+func (p *Publisher) Attach(card fib.CardID, to Sender, lastEpoch uint32) *Stream {
+	s := &Stream{p: p, card: card, to: to, epoch: max(lastEpoch, p.epochs[card])}
+	p.streams[card] = s
+	s.restart()
+	return s
+}
+
+// Detach ends the stream of a card: its session is lost.
+func (p *Publisher) Detach(card fib.CardID) {
+	delete(p.streams, card)
+	p.bury()
+}
+
+// Converged tells that all protocols have delivered: from now on streams that
+// have sent everything sweep.
+func (p *Publisher) Converged() { p.converged = true }
+
+// Ack takes a card's acknowledgement.
+func (p *Publisher) Ack(card fib.CardID, a wire.FIBAckBody) {
+	if s := p.streams[card]; s != nil && a.Epoch == s.epoch {
+		s.ack(a)
+	}
+}
+
+// Pump sends what the windows allow.
+func (p *Publisher) Pump() {
+	for _, card := range slices.Sorted(maps.Keys(p.streams)) {
+		p.streams[card].pump()
+	}
+	p.bury()
+}
+
+// Expire returns the cards that have not acknowledged anything for AckTimeout
+// although batches wait. Their sessions must be closed: they are cut off, and
+// resynchronised when they connect again. To be called every few seconds.
+func (p *Publisher) Expire(now time.Time) (stalled []fib.CardID) {
+	for _, card := range slices.Sorted(maps.Keys(p.streams)) {
+		s := p.streams[card]
+		switch {
+		case s.sent == s.acked:
+			s.waiting = time.Time{}
+		case s.waiting.IsZero() || s.waitAcked != s.acked || s.waitEpoch != s.epoch:
+			s.waiting, s.waitAcked, s.waitEpoch = now, s.acked, s.epoch
+		case now.Sub(s.waiting) >= AckTimeout:
+			stalled = append(stalled, card)
+		}
+	}
+	return stalled
+}
+
+// Status is the state of one card's stream.
+type Status struct {
+	Card    fib.CardID
+	Epoch   uint32
+	Sent    uint64 // sequence of the last batch sent
+	Acked   uint64
+	Backlog int  // routes and groups not sent yet
+	Synced  bool // everything is sent and acknowledged
+	Swept   bool // ... including the sweep that ends the replay
+	Refused string
+}
+
+// Status reports all streams, in order of card.
+func (p *Publisher) Status() []Status {
+	var all []Status
+	for _, card := range slices.Sorted(maps.Keys(p.streams)) {
+		all = append(all, p.streams[card].Status())
+	}
+	return all
+}
+
+// Routes is how many routes the publisher retains.
+func (p *Publisher) Routes() int { return p.table.routes }

@@ -1,0 +1,138 @@
+// Package fibtest tests forwarding tables: a slow, obviously right twin of
+// them, and a suite of random operations that compares the two.
+package fibtest
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+
+	"godwit/fib"
+)
+
+// Key is a route's place.
+type Key struct {
+	VRF    fib.VRF
+	Prefix netip.Prefix
+}
+
+// Twin is forwarding tables as maps. A batch is applied to a copy, which
+// replaces the tables if nothing was refused. A lookup tries every length.
+type Twin struct {
+	Epoch  uint32
+	Seq    uint64
+	groups map[fib.GroupID]*twinGroup // of this epoch
+	routes map[Key]twinRoute
+}
+
+type twinGroup struct{ g fib.Group }
+
+type twinRoute struct {
+	group *twinGroup
+	epoch uint32
+}
+
+var _ fib.Applier = (*Twin)(nil)
+
+// NewTwin returns empty tables.
+func NewTwin() *Twin {
+	return &Twin{groups: map[fib.GroupID]*twinGroup{}, routes: map[Key]twinRoute{}}
+}
+
+func (t *Twin) clone() *Twin {
+	c := &Twin{Epoch: t.Epoch, Seq: t.Seq, groups: map[fib.GroupID]*twinGroup{}, routes: map[Key]twinRoute{}}
+	moved := map[*twinGroup]*twinGroup{}
+	move := func(g *twinGroup) *twinGroup {
+		if moved[g] == nil {
+			moved[g] = &twinGroup{g.g}
+		}
+		return moved[g]
+	}
+	for id, g := range t.groups {
+		c.groups[id] = move(g)
+	}
+	for k, r := range t.routes {
+		c.routes[k] = twinRoute{move(r.group), r.epoch}
+	}
+	return c
+}
+
+// Apply follows the rules of fib.Batch.
+func (t *Twin) Apply(b fib.Batch) error {
+	c := t.clone()
+	switch {
+	case b.Epoch > t.Epoch && b.Seq == 1:
+		c.Epoch, c.groups = b.Epoch, map[fib.GroupID]*twinGroup{}
+	case b.Epoch == t.Epoch && b.Seq == t.Seq+1:
+	default:
+		return fmt.Errorf("%w: %d/%d", fib.ErrOutOfSequence, b.Epoch, b.Seq)
+	}
+	c.Seq = b.Seq
+	for i := range b.Changes {
+		if err := c.change(b.Changes[i]); err != nil {
+			return err
+		}
+	}
+	if b.Sweep {
+		maps.DeleteFunc(c.routes, func(_ Key, r twinRoute) bool { return r.epoch != c.Epoch })
+	}
+	*t = *c
+	return nil
+}
+
+func (t *Twin) change(c fib.Change) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	k := Key{c.Route.VRF, c.Route.Prefix}
+	switch c.Op {
+	case fib.SetGroup:
+		if t.groups[c.Group.ID] == nil {
+			t.groups[c.Group.ID] = &twinGroup{}
+		}
+		t.groups[c.Group.ID].g = c.Group
+	case fib.DeleteGroup:
+		g := t.groups[c.Group.ID]
+		if g == nil {
+			return fib.ErrUnknownGroup
+		}
+		for _, r := range t.routes {
+			if r.group == g {
+				return fib.ErrGroupInUse
+			}
+		}
+		delete(t.groups, c.Group.ID)
+	case fib.SetRoute:
+		g := t.groups[c.Route.Group]
+		if g == nil {
+			return fib.ErrUnknownGroup
+		}
+		t.routes[k] = twinRoute{g, t.Epoch}
+	case fib.DeleteRoute:
+		delete(t.routes, k)
+	}
+	return nil
+}
+
+// Find returns the longest prefix that has the address, and its group.
+func (t *Twin) Find(vrf fib.VRF, a netip.Addr) (netip.Prefix, fib.Group, bool) {
+	for n := a.BitLen(); n >= 0; n-- {
+		p, err := a.Prefix(n)
+		if err != nil {
+			panic(err)
+		}
+		if r, ok := t.routes[Key{vrf, p}]; ok {
+			return p, r.group.g, true
+		}
+	}
+	return netip.Prefix{}, fib.Group{}, false
+}
+
+// Routes returns all routes and their groups.
+func (t *Twin) Routes() map[Key]fib.Group {
+	all := map[Key]fib.Group{}
+	for k, r := range t.routes {
+		all[k] = r.group.g
+	}
+	return all
+}
