@@ -57,6 +57,12 @@ type Agent struct {
 	ifaces map[fib.InterfaceID]*iface
 	vrfs   map[fib.VRF]*vrf
 	plane  *plane
+
+	fabricAgain    retry
+	fabricProblems []string
+	ifaceProblems  []string // of the last refresh
+	neighProblems  []string
+
 	// entry is the worker that takes frames from TAPs and TUNs; readers load it.
 	entry atomic.Pointer[worker.Worker]
 

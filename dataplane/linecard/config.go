@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 
 	"godwit/cluster/wire"
 	"godwit/dataplane/pipeline"
@@ -25,16 +26,15 @@ func (a *Agent) setCard(cfg wire.CardConfig) ([]string, error) {
 		}
 	}
 	a.cfg = cfg
-	problems := a.setFabric(cfg.Cards)
+	a.tryFabric()
 	a.setPorts(cfg.Ports)
 	a.setVRFs(cfg.VRFs)
 	a.setInterfaces(cfg.Interfaces)
-	problems = append(problems, a.refreshInterfaces()...)
-	problems = append(problems, a.setNeighbors(cfg.Neighbors)...)
+	a.refreshInterfaces()
 	for _, p := range a.ports {
 		a.tellPort(p)
 	}
-	return append(problems, a.problems()...), nil
+	return a.problems(), nil
 }
 
 // remake makes the plane anew: other workers, or larger buffers. Ports are
@@ -77,7 +77,7 @@ func (a *Agent) check(cfg *wire.CardConfig) error {
 
 // problems lists what is missing now.
 func (a *Agent) problems() []string {
-	var list []string
+	list := slices.Concat(a.fabricProblems, a.ifaceProblems, a.neighProblems)
 	add := func(p string) {
 		if p != "" {
 			list = append(list, p)
@@ -101,18 +101,17 @@ func (a *Agent) problems() []string {
 	return list
 }
 
-func (a *Agent) setNeighbors(want []wire.StaticNeighbor) []string {
+// refreshNeighbors gives the configured neighbours to the slow path.
+func (a *Agent) refreshNeighbors() {
 	var list []pipeline.StaticNeighbor
-	var problems []string
-	for _, n := range want {
+	a.neighProblems = nil
+	for _, n := range a.cfg.Neighbors {
 		mac, err := net.ParseMAC(n.MAC)
 		if err != nil || len(mac) != 6 {
-			problems = append(problems, fmt.Sprintf("neighbour %v: bad MAC address %q", n.Address, n.MAC))
+			a.neighProblems = append(a.neighProblems, fmt.Sprintf("neighbour %v: bad MAC address %q", n.Address, n.MAC))
 			continue
 		}
 		list = append(list, pipeline.StaticNeighbor{Interface: n.Interface, Address: n.Address, MAC: [6]byte(mac)})
 	}
 	a.slow.SetStatic(a.opt.Loop.Now(), list)
-	a.effects()
-	return problems
 }

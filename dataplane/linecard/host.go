@@ -224,9 +224,9 @@ func (a *Agent) interfaceUp(i *iface) bool {
 // refreshInterfaces brings slow path, workers and carriers up to date with
 // configuration and ports. An interface whose port has never been seen has no
 // MAC address, and does not exist yet.
-func (a *Agent) refreshInterfaces() []string {
+func (a *Agent) refreshInterfaces() {
 	var list []pipeline.Interface
-	var problems []string
+	a.ifaceProblems = nil
 	for _, c := range a.cfg.Interfaces { // in the order of the configuration
 		i := a.ifaces[c.ID]
 		p := a.ports[c.Port]
@@ -238,16 +238,17 @@ func (a *Agent) refreshInterfaces() []string {
 			MAC: [6]byte(p.link.MAC), Addresses: c.Addresses, Up: a.interfaceUp(i),
 		})
 		if c.MTU > p.link.MTU {
-			problems = append(problems, fmt.Sprintf("interface %s: MTU %d is above %d of device %s", c.Name, c.MTU, p.link.MTU, p.link.Name))
+			a.ifaceProblems = append(a.ifaceProblems,
+				fmt.Sprintf("interface %s: MTU %d is above %d of device %s", c.Name, c.MTU, p.link.MTU, p.link.Name))
 		}
 		a.refreshCarrier(i)
 	}
 	if err := a.slow.SetInterfaces(a.opt.Loop.Now(), list); err != nil {
-		problems = append(problems, err.Error())
+		a.ifaceProblems = append(a.ifaceProblems, err.Error())
 		a.log.Error("set interfaces", "error", err)
 	}
+	a.refreshNeighbors()
 	a.effects()
-	return problems
 }
 
 func (a *Agent) refreshCarrier(i *iface) {

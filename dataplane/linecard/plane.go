@@ -141,25 +141,35 @@ func (a *Agent) closePlane() error {
 	return errors.Join(errs...)
 }
 
-// setFabric opens and closes rings until there is a pair with each other card.
-// Consumers are spread over the workers. It returns the problems.
-func (a *Agent) setFabric(cards []fib.CardID) []string {
+// tryFabric opens and closes rings until there is a pair with each other card
+// of the chassis. What can't be opened is tried again later. Consumers are
+// spread over the workers.
+func (a *Agent) tryFabric() {
+	a.fabricAgain.stop()
 	p := a.plane
+	if p == nil {
+		return
+	}
 	for card := range p.links {
-		if !slices.Contains(cards, card) {
+		if !slices.Contains(a.cfg.Cards, card) {
 			a.closeFabric(card)
 		}
 	}
-	var problems []string
-	for n, card := range cards {
+	a.fabricProblems = nil
+	for n, card := range a.cfg.Cards {
 		if card == a.opt.Card || p.links[card] != nil {
 			continue
 		}
 		if err := a.openFabric(card, n%len(p.workers)); err != nil {
-			problems = append(problems, err.Error())
+			a.fabricProblems = append(a.fabricProblems, err.Error())
 		}
 	}
-	return problems
+	if len(a.fabricProblems) == 0 {
+		a.fabricAgain.done()
+		return
+	}
+	a.log.Warn("fabric is not complete", "problems", a.fabricProblems)
+	a.fabricAgain.arm(a.timers, a.tryFabric)
 }
 
 func (a *Agent) openFabric(card fib.CardID, owner int) error {

@@ -25,9 +25,7 @@ func (a *Agent) accept(s *session.Session) session.Handler {
 func (c client) Closed(s *session.Session, err error) {
 	delete(c.a.sessions, s)
 	c.a.endCaptures(s)
-	if err != nil && !isClosed(err) {
-		c.a.log.Warn("routing engine is gone; forwarding goes on", "error", err)
-	}
+	c.a.log.Info("session has ended; forwarding goes on", "reason", err)
 }
 
 // Receive handles a message.
