@@ -40,6 +40,7 @@ type Loop struct {
 	started atomic.Int64            // when it began, loop time
 	busy    atomic.Int64            // ns spent in handlers
 	trace   ring
+	fresh   int64 // mono time of just now, 0: not known; belongs to who holds runMu
 
 	tasks map[*Task]func() // stops a task that waits; belongs to who holds runMu
 }
@@ -155,8 +156,15 @@ func (l *Loop) release() {
 // runNext runs the first waiting event of the highest class, after moving
 // expired timers to their queues. It reports whether there was one.
 func (l *Loop) runNext() bool {
-	if now := l.clock.now(); now >= l.nextDue.Load() {
-		l.expire(now)
+	if next := l.nextDue.Load(); next != never {
+		now := l.stamp()
+		if l.clock.virtual {
+			now = l.clock.now()
+		}
+		if now >= next {
+			l.expire(now)
+			l.fresh = 0
+		}
 	}
 	for c := range l.classes {
 		q := &l.classes[c]
@@ -179,14 +187,15 @@ func (l *Loop) run(q *queue, it item) {
 			return // stopped while it waited
 		}
 	}
-	start := l.clock.mono()
+	start := l.stamp()
 	l.started.Store(start)
 	l.current.Store(it.h)
 	f()
 	l.current.Store(nil)
 	end := l.clock.mono()
+	l.fresh = end
 	l.busy.Add(end - start)
-	wait := start - it.at
+	wait := max(start-it.at, 0) // posted since the clock was read: 0
 	if wait > int64(StarvedAfter) {
 		q.starved.Add(1)
 	}
@@ -194,10 +203,20 @@ func (l *Loop) run(q *queue, it item) {
 	l.trace.add(it.h, start, wait, end-start)
 }
 
+// stamp is the mono time, read when the last event ended: reading the clock
+// costs as much as a short handler.
+func (l *Loop) stamp() int64 {
+	if l.fresh == 0 {
+		l.fresh = l.clock.mono()
+	}
+	return l.fresh
+}
+
 // sleep waits for an event, a timer, an Advance or the end.
 func (l *Loop) sleep() {
 	l.sleeping.Store(true)
 	defer l.sleeping.Store(false)
+	l.fresh = 0
 	if l.stopping.Load() || l.waiting() {
 		return
 	}
@@ -273,6 +292,7 @@ func (l *Loop) Advance(d time.Duration) {
 
 // advanceTo runs what is due until the virtual time target.
 func (l *Loop) advanceTo(target int64) {
+	l.fresh = 0
 	for !l.stopping.Load() {
 		if l.runNext() {
 			continue

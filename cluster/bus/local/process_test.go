@@ -158,7 +158,9 @@ func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
 	if err != nil || down.Up || down.Addr != up.Addr {
 		t.Fatalf("event %+v, %v", down, err)
 	}
-	if d := time.Since(begin); d > time.Second {
+	d := time.Since(begin)
+	t.Logf("death to event: %v", d)
+	if d > time.Second {
 		t.Errorf("noticed after %v", d)
 	}
 	path := memberPath(n.dir, uint16(up.Addr.Ref>>16))
