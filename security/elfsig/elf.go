@@ -12,7 +12,7 @@ var ErrELF = errors.New("not a well-formed 64-bit little-endian ELF executable")
 
 // Bounds of what a file may ask us to read.
 const (
-	MaxFileSize  = 1 << 30 // bytes
+	MaxFileSize  = 256 << 20 // bytes
 	maxSections  = 4096
 	maxSegments  = 512
 	maxNameTable = 1 << 20 // bytes of section names

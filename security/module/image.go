@@ -67,20 +67,23 @@ type Loader struct {
 	spawn    *spawner
 
 	mu     sync.Mutex
-	held   map[string]entry // by path
+	held   map[string]*slot // by path
 	hashed atomic.Int64     // how many digests were computed
 }
 
-type entry struct {
+// slot holds the verified copy of one file. Whoever verifies the file has it
+// locked: a hundred starts at once make one copy, not a hundred.
+type slot struct {
+	mu    sync.Mutex
 	stamp stamp
-	mem   *memory
+	mem   *memory // nil: none yet
 }
 
 // NewLoader returns a loader that trusts the store in the directory; the store
 // is read at every Verify, so that a revocation counts at once. now is the
 // clock for the validity of signatures.
 func NewLoader(trustDir string, now func() time.Time) *Loader {
-	return &Loader{trustDir: trustDir, now: now, spawn: newSpawner(), held: map[string]entry{}}
+	return &Loader{trustDir: trustDir, now: now, spawn: newSpawner(), held: map[string]*slot{}}
 }
 
 // Close drops the held images. Processes that Start started are killed by the
@@ -89,8 +92,13 @@ func (l *Loader) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
-	for path, e := range l.held {
-		errs = append(errs, e.mem.release())
+	for path, h := range l.held {
+		h.mu.Lock()
+		if h.mem != nil {
+			errs = append(errs, h.mem.release())
+		}
+		h.mem = nil
+		h.mu.Unlock()
 		delete(l.held, path)
 	}
 	l.spawn.stop()
@@ -125,7 +133,10 @@ func (l *Loader) verify(path, role string, store *trust.Store) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem, fresh, err := l.memory(path, f, st)
+	h := l.slot(path)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	mem, fresh, err := h.memory(f, st)
 	if err != nil {
 		return nil, err
 	}
@@ -134,27 +145,34 @@ func (l *Loader) verify(path, role string, store *trust.Store) (*Image, error) {
 		return nil, errors.Join(err, mem.release())
 	}
 	if fresh {
-		l.hold(path, st, mem)
+		h.hold(st, mem)
 	}
 	return &Image{Path: path, Signed: *mem.signed, Key: key, mem: mem}, nil
 }
 
+func (l *Loader) slot(path string) *slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.held[path]
+	if h == nil {
+		h = &slot{}
+		l.held[path] = h
+	}
+	return h
+}
+
 // memory returns the sealed copy of the file with one reference for the
 // caller: the held one if the file is unchanged, else a fresh one.
-func (l *Loader) memory(path string, f *os.File, st stamp) (*memory, bool, error) {
-	l.mu.Lock()
-	e, ok := l.held[path]
-	if ok && e.stamp == st {
-		e.mem.refs.Add(1)
-		l.mu.Unlock()
-		return e.mem, false, nil
+func (h *slot) memory(f *os.File, st stamp) (m *memory, fresh bool, err error) {
+	if h.mem != nil && h.stamp == st {
+		h.mem.refs.Add(1)
+		return h.mem, false, nil
 	}
-	l.mu.Unlock()
 	file, err := sealedCopy(f, st.size)
 	if err != nil {
 		return nil, false, err
 	}
-	m := &memory{file: file}
+	m = &memory{file: file}
 	m.refs.Store(1)
 	if m.signed, err = elfsig.Parse(file, st.size); err != nil {
 		return nil, false, errors.Join(fmt.Errorf("%w: %w", ErrRefused, err), file.Close())
@@ -196,15 +214,13 @@ func (l *Loader) permit(m *memory, role string, store *trust.Store, fresh bool) 
 }
 
 // hold keeps a fresh verified copy for the next start, instead of an older one.
-func (l *Loader) hold(path string, st stamp, m *memory) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if old, ok := l.held[path]; ok {
-		// A memory file is closed for reading only; there is nothing to lose.
-		_ = old.mem.release()
+func (h *slot) hold(st stamp, m *memory) {
+	if h.mem != nil {
+		// A memory file that was only read: there is nothing to lose.
+		_ = h.mem.release()
 	}
 	m.refs.Add(1)
-	l.held[path] = entry{stamp: st, mem: m}
+	h.stamp, h.mem = st, m
 }
 
 // Stamp returns a text that changes when the file or the trust store may have

@@ -342,6 +342,36 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// Speakers of many VRFs start at once: one copy, one digest.
+func TestManyAtOnce(t *testing.T) {
+	f := newFixture(t)
+	path := f.install("m", childProgram, header())
+	const starts = 50
+	results := make(chan error, starts)
+	for range starts {
+		go func() {
+			img, err := f.loader.Verify(path, "bgp")
+			if err != nil {
+				results <- err
+				return
+			}
+			p, err := f.loader.Start(img, Options{})
+			if err == nil {
+				_, err = p.Wait()
+			}
+			results <- errors.Join(err, img.Close())
+		}()
+	}
+	for range starts {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := f.loader.Digests(); n != 1 {
+		t.Errorf("%d digests for %d starts, want 1", n, starts)
+	}
+}
+
 // What was verified is what runs, whatever happens to the path.
 func TestPathSwapped(t *testing.T) {
 	evil := []byte("#!/bin/sh\necho evil >&2\n")
