@@ -35,8 +35,6 @@ type Options struct {
 	// Ring is the number of slots of each ring, a power of two; 0 means 512. More
 	// rides out longer pauses, less stays in the caches.
 	Ring int
-	// BusyPoll
-	BusyPoll bool
 	// NoZeroCopy keeps to copy mode.
 	NoZeroCopy bool
 }
@@ -57,7 +55,6 @@ type Device struct {
 	queues  int
 	ring    uint32
 	tryZero bool
-	busy    bool
 	objs    captureObjects
 	link    link.Link
 }
@@ -104,12 +101,6 @@ func newDevice(name string, o Options) (*Device, error) {
 		return nil, fmt.Errorf("%d queues: want 1 to 1,024", d.queues)
 	}
 	d.tryZero = !o.NoZeroCopy
-	if o.BusyPoll {
-		if err := netdev.DeferInterrupts(name); err != nil {
-			return nil, err
-		}
-		d.busy = true
-	}
 	return d, nil
 }
 
@@ -183,12 +174,6 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 	}
 	g := groupOf(q.zeroCopy)
 	u.group[g] = append(u.group[g], q.fd)
-	if d.busy {
-		if err := q.busyPoll(); err != nil {
-			d.busy = false
-			d.reason = err.Error()
-		}
-	}
 	q.restock()
 	if err := d.objs.Sockets.Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
 		q.close()

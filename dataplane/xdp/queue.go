@@ -22,8 +22,6 @@ const (
 	// idleProbe is how many empty reads lie between two looks at the socket's
 	// error: a poll that returns at once for a removed device ends that way.
 	idleProbe = 256
-	// busyBelow is the number of waiting frames that makes a worker poll the device first.
-	busyBelow = 32
 )
 
 // queue is one socket: one receive and transmit queue of a device.
@@ -40,7 +38,6 @@ type queue struct {
 	rxSlots, txSlots     []unix.XDPDesc
 
 	zeroCopy bool
-	busy     bool // the worker polls the device, by recvfrom
 	gone     bool
 	idle     int           // empty reads since the last probe
 	maxFrame *atomic.Int32 // bytes, the port's
@@ -53,10 +50,6 @@ func (q *queue) txHolder() holder { return q.slot<<1 | 1 }
 // receive appends waiting frames to v and restocks the fill ring.
 func (q *queue) receive(v *graph.Vector) {
 	n := q.rx.waiting(uint32(graph.VectorSize - v.N))
-	if q.busy && n < busyBelow {
-		q.call(unix.SYS_RECVFROM)
-		n = q.rx.waiting(uint32(graph.VectorSize - v.N))
-	}
 	var bytes, bad uint64
 	for range n {
 		d := q.rxSlots[q.rx.own&q.rx.mask] // a copy: the memory is shared

@@ -7,8 +7,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"godwit/dataplane/graph"
 )
 
 // setsockopt passes a struct or an int.
@@ -114,20 +112,6 @@ func (q *queue) tune() {
 	// Frames that one system call sends in copy mode (Linux 6.17; before: 32).
 	budget := q.size
 	setsockopt(q.fd, unix.XDP_MAX_TX_SKB_BUDGET, unsafe.Pointer(&budget), 4)
-}
-
-// busyPoll makes the kernel's receive work happen in our recvfrom, instead of in
-// NAPI's own time (Linux 5.11).
-func (q *queue) busyPoll() error {
-	for _, s := range [...][2]int{
-		{unix.SO_PREFER_BUSY_POLL, 1}, {unix.SO_BUSY_POLL, 20}, {unix.SO_BUSY_POLL_BUDGET, graph.VectorSize},
-	} {
-		if err := unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, s[0], s[1]); err != nil {
-			return fmt.Errorf("set busy polling: %w", err)
-		}
-	}
-	q.busy = true
-	return nil
 }
 
 func (q *queue) mapRings() error {

@@ -116,8 +116,11 @@ func (c *card) start() (err error) {
 		return err
 	}
 	c.worker.Start()
-	c.worker.Do(func() { c.tid = unix.Gettid() })
-	return nil
+	c.worker.Do(func() {
+		c.tid = unix.Gettid()
+		err = netdev.UrgentThread()
+	})
+	return err
 }
 
 // join takes the lab's devices. The worker stands still meanwhile: its thread

@@ -10,12 +10,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"godwit/dataplane/netdev"
 )
 
 // pinThread keeps a thread on one core. An urgent thread runs before all
-// ordinary ones: the sink's, so that it is never what limits. It must need
-// little time. (Nice levels are no way: with autogroups they compare kernel
-// threads, which stand alone, with whole sessions.)
+// ordinary ones. The sink's is, so that it is never what limits; the router's
+// are, so that what else runs on the machine disturbs both forwarders as little.
+// (Nice levels are no way: with autogroups they compare kernel threads, which
+// stand alone, with whole sessions.)
 func pinThread(tid, core int, urgent bool) error {
 	var set unix.CPUSet
 	set.Set(core)
@@ -25,11 +28,7 @@ func pinThread(tid, core int, urgent bool) error {
 	if !urgent {
 		return nil
 	}
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
-	if err := unix.SchedSetAttr(tid, &attr, 0); err != nil {
-		return fmt.Errorf("make thread %d urgent: %w", tid, err)
-	}
-	return nil
+	return netdev.Urgent(tid, netdev.NAPIPriority)
 }
 
 // napiThreads finds the kernel threads that do a device's receive work: they
@@ -82,7 +81,7 @@ func (l *Lab) pin() ([]int, error) {
 		urgent bool
 	}{
 		{l.gen, HostCore, false}, {l.sink, HostCore, true},
-		{l.In, RouterCore, false}, {l.Out, RouterCore, false},
+		{l.In, RouterCore, true}, {l.Out, RouterCore, true},
 	} {
 		tids, err := napiThreads(d.dev)
 		if err != nil {

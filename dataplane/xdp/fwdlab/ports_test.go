@@ -3,7 +3,6 @@ package fwdlab
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"godwit/dataplane/graph"
+	"godwit/dataplane/netdev"
 	"godwit/dataplane/xdp"
 	"godwit/fib"
 )
@@ -30,6 +30,10 @@ type wirer struct {
 func (w *wirer) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if err := netdev.UrgentThread(); err != nil {
+		w.done <- err
+		return
+	}
 	w.tid <- unix.Gettid()
 	var v graph.Vector
 	fds := []unix.PollFd{{Fd: int32(w.in.Fds(nil)[0]), Events: unix.POLLIN}}
@@ -69,7 +73,7 @@ func TestPorts(t *testing.T) {
 	w := &wirer{umem: u, tid: make(chan int, 1), done: make(chan error, 1)}
 	var in, out *xdp.Device
 	must(t, l.Do(Router, func() (err error) {
-		if in, err = xdp.Attach(l.In, xdp.Options{ID: fib.MakePortID(1, 1), BusyPoll: os.Getenv("BUSY") != ""}); err != nil {
+		if in, err = xdp.Attach(l.In, xdp.Options{ID: fib.MakePortID(1, 1)}); err != nil {
 			return err
 		}
 		if out, err = xdp.Attach(l.Out, xdp.Options{ID: fib.MakePortID(1, 2)}); err != nil {
