@@ -271,7 +271,7 @@ func declarations(s source) []string {
 			if i, ok := n.Type.(*ast.InterfaceType); ok && methods(i) > maxInterface && !ast.IsGenerated(s.file) && !exempt[s.folder+"."+n.Name.Name] {
 				bad = append(bad, fmt.Sprintf("%s: interface %s has %d methods, at most %d", s.path, n.Name.Name, methods(i), maxInterface))
 			}
-			if st, ok := n.Type.(*ast.StructType); ok && holdsContext(st) {
+			if st, ok := n.Type.(*ast.StructType); ok && holdsContext(st) && !exempt[s.folder+"."+n.Name.Name] {
 				bad = append(bad, fmt.Sprintf("%s: struct %s holds a context", s.path, n.Name.Name))
 			}
 		}
@@ -300,8 +300,13 @@ func holdsContext(st *ast.StructType) bool {
 	return false
 }
 
-// exempt are interfaces that break the rule, with reason: none so far.
-var exempt = map[string]bool{}
+// exempt are types that break a rule on purpose.
+var exempt = map[string]bool{
+	// Contexts that the type makes itself and that end with its Close: no
+	// caller's context outlives its call.
+	"cluster/bus/local.Member": true,
+	"cluster/session.follower": true,
+}
 
 // documentation checks what is counted over the whole tree.
 func documentation(all []source) []string {
