@@ -1,0 +1,128 @@
+// Package main is godwit-router, the routing engine: configuration, RIB, host
+// stacks and the management API. The supervisor starts it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"godwit/cluster/bus/local"
+	"godwit/cluster/wire"
+	"godwit/controlplane/kernel"
+	"godwit/controlplane/router"
+	"godwit/event"
+)
+
+// extraPs are Ps above the cores, so that timers of the event loop run while
+// the garbage collector and requests keep the cores busy.
+const extraPs = 2
+
+type flags struct {
+	name, runDir, stateDir, instance, config string
+}
+
+func main() {
+	if err := command().Execute(); err != nil {
+		fmt.Fprintf(os.Stderr, "godwit-router: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "godwit-router",
+		Short: "Run the routing engine of a Godwit router",
+		Long: `godwit-router holds the configuration and the routes, sets up the host stacks and
+tells line cards and BGP speakers what to do. The supervisor starts it.
+
+SIGTERM ends it and takes down namespaces and host interfaces. If it dies
+otherwise they stay, forwarding goes on, and the next routing engine takes over.`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+		RunE:          func(c *cobra.Command, _ []string) error { return run(c.Context(), f, os.Stderr) },
+	}
+	c.Flags().StringVar(&f.name, "name", "router", "name of this module")
+	c.Flags().StringVar(&f.runDir, "run-dir", "/run/godwit", "sockets and rings")
+	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/godwit", "what survives a restart: the configuration in force")
+	c.Flags().StringVar(&f.instance, "instance", "godwit", "name of the router: prefix of its namespaces")
+	c.Flags().StringVar(&f.config, "config", "", "configuration to start with (default: the one that was in force)")
+	return c
+}
+
+func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.NumCPU() + extraPs)
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log := logger(stderr).With("module", f.name)
+
+	b, err := local.Join(f.runDir, f.name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	loop := event.New(f.name)
+	host := kernel.New(f.instance)
+	r := router.New(router.Options{
+		Instance: f.instance, RunDir: f.runDir, StateDir: f.stateDir, Config: f.config,
+		Loop: loop, Bus: b, Host: host, Leftovers: host, Log: log,
+		Info: wire.ModuleInfo{
+			Name: f.name, Role: "router", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),
+		},
+	})
+	if err := r.Start(); err != nil {
+		return errors.Join(err, r.Close(false))
+	}
+	log.Info("routing engine started")
+	err = loop.Run(ctx)
+	clean := ctx.Err() != nil // asked to stop; not a failure
+	if clean {
+		err = nil
+	}
+	return errors.Join(err, r.Close(clean))
+}
+
+func logger(w io.Writer) *slog.Logger {
+	if os.Getenv("GODWIT_LOG_FORMAT") == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// version is the version that the go command took from version control.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v, ok := strings.CutPrefix(info.Main.Version, "v"); ok {
+			return v
+		}
+	}
+	return "0.0.0-devel"
+}
+
+// revision is the commit that this program was built from.
+func revision() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return ""
+}

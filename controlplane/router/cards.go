@@ -1,0 +1,287 @@
+package router
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"reflect"
+	"time"
+
+	"godwit/cluster/fibsync"
+	"godwit/cluster/session"
+	"godwit/cluster/wire"
+	"godwit/event"
+	"godwit/fib"
+)
+
+// expireEvery is how often cards are looked at that do not acknowledge.
+const expireEvery = 5 * time.Second
+
+// cards follows the line cards.
+type cards struct {
+	log    *slog.Logger
+	h      *event.Handler
+	pub    *fibsync.Publisher
+	pump   func()
+	onPort func(*card) // its ports are known or have changed
+	m      map[fib.CardID]*card
+}
+
+// card is one line card: configured, connected, or both.
+type card struct {
+	id      fib.CardID
+	cfg     *wire.CardConfig // nil: not configured
+	sess    *session.Session // nil: not connected
+	known   bool             // its ports are known
+	ports   map[fib.PortID]wire.PortStatus
+	states  map[fib.InterfaceID]ifState
+	capture *capture
+}
+
+// ifState is an interface as its card sees it.
+type ifState struct {
+	up    bool
+	since time.Time
+	mac   net.HardwareAddr
+}
+
+func (s *cards) get(id fib.CardID) *card {
+	c := s.m[id]
+	if c == nil {
+		c = &card{id: id, ports: map[fib.PortID]wire.PortStatus{}, states: map[fib.InterfaceID]ifState{}}
+		s.m[id] = c
+	}
+	return c
+}
+
+// configure brings all cards to a new desired state.
+func (s *cards) configure(cfgs map[fib.CardID]wire.CardConfig) {
+	for id, c := range s.m {
+		if _, ok := cfgs[id]; !ok {
+			c.cfg = nil
+		}
+	}
+	for id, cfg := range cfgs {
+		c := s.get(id)
+		if c.cfg != nil && reflect.DeepEqual(*c.cfg, cfg) {
+			continue
+		}
+		c.cfg = &cfg
+		if c.sess != nil {
+			s.setCard(c)
+		}
+	}
+	s.forget()
+}
+
+func (s *cards) forget() {
+	for id, c := range s.m {
+		if c.cfg == nil && c.sess == nil {
+			delete(s.m, id)
+		}
+	}
+}
+
+// up is called when a card is connected.
+func (s *cards) up(instance uint32, sess *session.Session) session.Handler {
+	c := s.get(fib.CardID(instance))
+	c.sess, c.known = sess, false
+	s.log.Info("line card connected", "card", instance)
+	s.attach(c)
+	if c.cfg != nil {
+		s.setCard(c)
+	}
+	return cardSession{s, c, sess}
+}
+
+// attach starts the download of routes, above the epoch that the card has.
+func (s *cards) attach(c *card) {
+	sess := c.sess
+	sess.Request(wire.GetFIBStats, struct{}{}, requestTimeout, func(m session.Message, err error) {
+		var st wire.FIBStats
+		if err == nil {
+			err = wire.DecodeKind(wire.GetFIBStats, m.Body, &st)
+		}
+		if c.sess != sess {
+			return
+		}
+		if err != nil {
+			s.log.Error("ask line card for its tables", "card", c.id, "error", err)
+			sess.Close()
+			return
+		}
+		s.pub.Attach(c.id, sess, st.Epoch)
+		s.pump()
+	})
+}
+
+// setCard sends the desired state, then asks what came of it.
+func (s *cards) setCard(c *card) {
+	sess := c.sess
+	sess.Request(wire.SetCard, *c.cfg, 3*requestTimeout, func(m session.Message, err error) {
+		var res wire.CardResult
+		if err == nil {
+			err = wire.DecodeKind(wire.SetCard, m.Body, &res)
+		}
+		if err != nil {
+			s.log.Error("configure line card", "card", c.id, "error", err)
+			return
+		}
+		for _, p := range res.Problems {
+			s.log.Warn("line card", "card", c.id, "problem", p)
+		}
+		if c.sess == sess {
+			s.askPorts(c)
+		}
+	})
+}
+
+func (s *cards) askPorts(c *card) {
+	sess := c.sess
+	sess.Request(wire.GetPorts, struct{}{}, requestTimeout, func(m session.Message, err error) {
+		var list wire.PortList
+		if err == nil {
+			err = wire.DecodeKind(wire.GetPorts, m.Body, &list)
+		}
+		if err != nil {
+			s.log.Error("ask line card for its ports", "card", c.id, "error", err)
+			return
+		}
+		if c.sess != sess {
+			return
+		}
+		c.known = true
+		c.ports = map[fib.PortID]wire.PortStatus{}
+		for _, p := range list.Ports {
+			c.ports[p.ID] = p
+		}
+		s.refresh(c)
+	})
+}
+
+// refresh makes the states of a card's interfaces from its ports.
+func (s *cards) refresh(c *card) {
+	now := s.h.Loop().Now()
+	next := map[fib.InterfaceID]ifState{}
+	for _, p := range c.ports {
+		mac, _ := net.ParseMAC(p.MAC) // none while the device is missing
+		for _, f := range p.Interfaces {
+			st := ifState{up: p.Up && f.Up, since: now, mac: mac}
+			if old, ok := c.states[f.ID]; ok {
+				if old.up == st.up {
+					st.since = old.since
+				}
+				if st.mac == nil {
+					st.mac = old.mac
+				}
+			}
+			next[f.ID] = st
+		}
+	}
+	c.states = next
+	s.onPort(c)
+}
+
+// lost is called when a card's session has ended: its interfaces are down.
+func (s *cards) lost(c *card, err error) {
+	s.log.Warn("line card lost", "card", c.id, "error", err)
+	c.sess, c.known = nil, false
+	s.pub.Detach(c.id)
+	if c.capture != nil {
+		close(c.capture.frames)
+		c.capture = nil
+	}
+	now := s.h.Loop().Now()
+	c.ports = map[fib.PortID]wire.PortStatus{}
+	for id, st := range c.states {
+		if st.up {
+			c.states[id] = ifState{since: now, mac: st.mac}
+		}
+	}
+	s.onPort(c)
+	s.forget()
+}
+
+// expire cuts off the cards that do not acknowledge; they connect again.
+func (s *cards) expire() {
+	for _, id := range s.pub.Expire(s.h.Loop().Now()) {
+		if c := s.m[id]; c != nil && c.sess != nil {
+			s.log.Error("line card does not acknowledge routes: session closed", "card", id)
+			c.sess.Close()
+		}
+	}
+}
+
+// state tells what is known of an interface.
+func (s *cards) state(id fib.InterfaceID) (ifState, bool) {
+	c := s.m[id.Card()]
+	if c == nil {
+		return ifState{}, false
+	}
+	st, ok := c.states[id]
+	return st, ok
+}
+
+// macs lists the MAC addresses of all interfaces that are known.
+func (s *cards) macs() map[fib.InterfaceID]net.HardwareAddr {
+	m := map[fib.InterfaceID]net.HardwareAddr{}
+	for _, c := range s.m {
+		for id, st := range c.states {
+			if st.mac != nil {
+				m[id] = st.mac
+			}
+		}
+	}
+	return m
+}
+
+// cardSession is a card's session.
+type cardSession struct {
+	s    *cards
+	c    *card
+	sess *session.Session
+}
+
+// Receive takes a message of the card.
+func (x cardSession) Receive(_ *session.Session, m session.Message) {
+	if x.c.sess != x.sess {
+		return
+	}
+	var err error
+	switch m.Kind {
+	case wire.FIBAck:
+		var a wire.FIBAckBody
+		if err = wire.DecodeKind(m.Kind, m.Body, &a); err == nil {
+			if a.Error != "" {
+				x.s.log.Error("line card refused routes", "card", x.c.id, "error", a.Error)
+			}
+			x.s.pub.Ack(x.c.id, a)
+			x.s.pump()
+		}
+	case wire.PortEvent:
+		var p wire.PortStatus
+		if err = wire.DecodeKind(m.Kind, m.Body, &p); err == nil {
+			x.s.log.Info("port", "card", x.c.id, "device", p.Device, "up", p.Up, "reason", p.Reason)
+			x.c.ports[p.ID] = p
+			x.s.refresh(x.c)
+		}
+	case wire.CaptureFrame:
+		if x.c.capture != nil {
+			err = x.c.capture.take(m.Body)
+		}
+	default:
+		if m.ID != 0 {
+			_ = x.sess.ReplyError(m, fmt.Errorf("routing engine does not answer %v", m.Kind))
+		}
+	}
+	if err != nil {
+		x.s.log.Error("message of line card", "card", x.c.id, "error", err)
+	}
+}
+
+// Closed is called when the session has ended.
+func (x cardSession) Closed(_ *session.Session, err error) {
+	if x.c.sess == x.sess {
+		x.s.lost(x.c, err)
+	}
+}

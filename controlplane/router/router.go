@@ -1,0 +1,196 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"godwit/cluster/bus"
+	"godwit/cluster/fibsync"
+	"godwit/cluster/session"
+	"godwit/cluster/wire"
+	"godwit/controlplane/config"
+	"godwit/controlplane/mgmt"
+	"godwit/event"
+	"godwit/fib"
+	"godwit/rib"
+)
+
+// Options are what a routing engine is made of.
+type Options struct {
+	Instance  string
+	RunDir    string
+	StateDir  string
+	Config    string // file to start with; empty: the one that was in force
+	Loop      *event.Loop
+	Bus       bus.Bus
+	Host      Host
+	Leftovers Leftovers
+	Log       *slog.Logger
+	Info      wire.ModuleInfo
+}
+
+// Router is a routing engine. After Start its state belongs to the loop.
+type Router struct {
+	opt   Options
+	paths hostPaths
+	store store
+
+	request *event.Handler // requests of the management API
+	timers  *event.Handler
+
+	host     *hostQueue
+	routes   *routes
+	cards    *cards
+	speakers *speakers
+	modules  *modules
+
+	cfg      *config.Config // in force
+	names    names
+	ifUp     map[fib.InterfaceID]bool
+	macs     map[fib.InterfaceID]string // that TAPs have
+	gate     gate
+	applies  []applyRequest
+	applying bool
+
+	closers []io.Closer
+}
+
+// New makes a routing engine that does nothing yet.
+func New(opt Options) *Router {
+	loop := opt.Loop
+	high, normal := loop.Handler("sessions", event.High), loop.Handler("routes", event.Normal)
+	r := &Router{
+		opt: opt, paths: newHostPaths(opt.Instance, opt.RunDir), store: store{opt.StateDir},
+		request: loop.Handler("requests", event.Normal), timers: loop.Handler("timers", event.High),
+		host: &hostQueue{h: loop.Handler("host", event.High)},
+		ifUp: map[fib.InterfaceID]bool{}, macs: map[fib.InterfaceID]string{},
+	}
+	r.routes = &routes{log: opt.Log, h: normal, table: rib.New(rib.Options{}), pub: fibsync.NewPublisher()}
+	r.cards = &cards{log: opt.Log, h: high, pub: r.routes.pub, pump: r.routes.pump, onPort: r.portsChanged, m: map[fib.CardID]*card{}}
+	r.speakers = &speakers{
+		log: opt.Log, high: r.timers, normal: normal, routes: r.routes, m: map[fib.VRF]*speaker{},
+		onSynced: func(v fib.VRF) { r.checkGate(r.gate.done(speakerKey(v))) },
+	}
+	r.routes.onBest = r.speakers.best
+	r.modules = &modules{log: opt.Log, h: r.timers}
+	return r
+}
+
+// Start loads the configuration, takes over what a former routing engine left,
+// connects and serves. It is called before the loop runs.
+func (r *Router) Start() error {
+	cfg, saved, err := r.store.load(r.opt.Config)
+	if err != nil {
+		return fmt.Errorf("load configuration: %w", err)
+	}
+	empty, err := config.Parse("empty configuration", nil)
+	if err != nil {
+		return err
+	}
+	r.cfg, r.names = empty, makeNames(empty)
+	plan := planHost(empty, cfg, nil)
+	there, err := plan.adopt(r.opt.Host, r.opt.Leftovers)
+	if err != nil {
+		r.opt.Log.Warn("take over the host stack", "error", err)
+	}
+	if err := plan.add(r.opt.Host, there); err != nil {
+		return err
+	}
+	if !saved {
+		if err := r.store.save(cfg); err != nil {
+			return err
+		}
+	}
+	for key := range gateKeysOf(cfg) {
+		r.gate.wait(key)
+	}
+	r.commit(empty, cfg)
+	r.timers.After(restartTimeOf(cfg), r.expireGate)
+	r.timers.Every(expireEvery, r.cards.expire)
+	return r.connect()
+}
+
+func (r *Router) expireGate() {
+	missing, opened := r.gate.expire()
+	if opened && len(missing) > 0 {
+		r.opt.Log.Warn("restart time is over", "missing", missing)
+	}
+	r.checkGate(opened)
+}
+
+// connect joins the bus and serves the management API.
+func (r *Router) connect() error {
+	high := r.opt.Loop.Handler("sessions", event.High)
+	follow := []struct {
+		of bus.Range
+		up func(uint32, *session.Session) session.Handler
+	}{
+		{bus.One(bus.TypeSupervisor, 0), r.modules.up},
+		{bus.All(bus.TypeLinecard), r.cards.up},
+		{bus.All(bus.TypeBGP), r.speakers.up},
+	}
+	c, err := session.Serve(high, r.opt.Bus, bus.One(bus.TypeRouter, 0), func(*session.Session) session.Handler {
+		return service{r}
+	})
+	if err != nil {
+		return fmt.Errorf("bind routing engine: %w", err)
+	}
+	r.closers = append(r.closers, c)
+	for _, f := range follow {
+		c, err := session.Follow(high, r.opt.Bus, f.of, f.up)
+		if err != nil {
+			return fmt.Errorf("follow %v: %w", f.of, err)
+		}
+		r.closers = append(r.closers, c)
+	}
+	m, err := mgmt.Serve(filepath.Join(r.opt.RunDir, "mgmt.sock"), r.backend(), r.opt.Log)
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, m)
+	return nil
+}
+
+// Close ends the services. It is called after the loop has ended. With clean
+// set it takes down the host stack, too: namespaces and TAPs.
+func (r *Router) Close(clean bool) error {
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i].Close())
+	}
+	r.closers = nil
+	if clean {
+		errs = append(errs, r.opt.Host.Clean())
+	}
+	return errors.Join(errs...)
+}
+
+// service answers other processes.
+type service struct{ r *Router }
+
+// Receive answers a request.
+func (s service) Receive(from *session.Session, m session.Message) {
+	var err error
+	switch {
+	case m.ID == 0:
+	case m.Kind == wire.GetEvents:
+		err = from.Reply(m, m.Kind, s.r.opt.Loop.Stats())
+	case m.Kind == wire.GetModule:
+		err = from.Reply(m, m.Kind, s.r.opt.Info)
+	default:
+		err = from.ReplyError(m, fmt.Errorf("routing engine does not answer %v", m.Kind))
+	}
+	if err != nil {
+		s.r.opt.Log.Debug("reply", "kind", m.Kind.String(), "error", err)
+	}
+}
+
+// Closed is called when the session has ended.
+func (service) Closed(*session.Session, error) {}
+
+// uptime is how long the routing engine has been running.
+func (r *Router) uptime() time.Duration { return time.Since(r.opt.Info.Started) }

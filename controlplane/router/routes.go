@@ -1,0 +1,81 @@
+package router
+
+import (
+	"log/slog"
+	"time"
+
+	"godwit/cluster/fibsync"
+	"godwit/event"
+	"godwit/rib"
+)
+
+// routes drives the RIB: updates in, changes out to the line cards and to
+// redistribution.
+type routes struct {
+	log     *slog.Logger
+	h       *event.Handler
+	table   *rib.Table
+	pub     *fibsync.Publisher
+	onBest  func([]rib.BestChange)
+	working bool // an event is posted that goes on
+	pumping bool // an event is posted that sends
+}
+
+// retryPost is when an event is posted again for which the queue was full.
+const retryPost = 5 * time.Millisecond
+
+// later runs f as an event of h, if need be when the queue has room again.
+func later(h *event.Handler, f func()) {
+	if h.Post(f) != nil {
+		h.After(retryPost, f)
+	}
+}
+
+// apply gives updates to the RIB and passes on what follows.
+func (r *routes) apply(updates ...rib.Update) {
+	before := r.table.Stats().Rejected
+	r.table.Apply(updates...)
+	if s := r.table.Stats(); s.Rejected != before {
+		r.log.Warn("route update left out", "count", s.Rejected-before, "error", s.LastReject)
+	}
+	r.flush()
+	r.goOn()
+}
+
+func (r *routes) flush() {
+	if changes := r.table.Drain(); len(changes) > 0 {
+		if err := r.pub.Changes(changes); err != nil {
+			r.log.Error("route change left out", "error", err)
+		}
+		r.pump()
+	}
+	if best := r.table.DrainBest(); len(best) > 0 {
+		r.onBest(best)
+	}
+}
+
+// goOn continues what the RIB does in slices.
+func (r *routes) goOn() {
+	if r.working || !r.table.More() {
+		return
+	}
+	r.working = true
+	later(r.h, func() {
+		r.working = false
+		r.table.Apply()
+		r.flush()
+		r.goOn()
+	})
+}
+
+// pump sends to the line cards, once for all changes of this turn of the loop.
+func (r *routes) pump() {
+	if r.pumping {
+		return
+	}
+	r.pumping = true
+	later(r.h, func() {
+		r.pumping = false
+		r.pub.Pump()
+	})
+}
