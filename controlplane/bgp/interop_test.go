@@ -4,12 +4,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"godwit/cluster/wire"
 	"godwit/controlplane/bgp/bgptest"
@@ -203,19 +201,15 @@ func bgpMessage(kind byte, body string) []byte {
 	return append(m, b...)
 }
 
-// TestMalformed sends what no speaker should; ours must live, and take a good
-// session afterwards.
+// TestMalformed sends what no speaker should, each from a neighbour of its own;
+// ours must live, and take a good session afterwards.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	net, router, peer := pair(t)
-	w := startTwin(t, net, router)
-	p := neighbor("10.0.0.2", 65002)
-	p.Passive = true
-	w.configure(speaker(p))
 	open := bgpMessage(1, "04 fdea 005a 0aff0002 0e 02 0c 0104 0001 0001 4104 0000fdea")
 	keepalive := bgpMessage(4, "")
 	const attrs = "40 01 01 00 40 02 06 02 01 0000fdea 40 03 04 0a000002"
-	for name, m := range map[string][]byte{
+	cases := map[string][]byte{
 		"bad marker":           []byte(strings.Repeat("\x00", 19)),
 		"length 18":            append([]byte(strings.Repeat("\xff", 16)), 0, 18, 4),
 		"length 65535":         append([]byte(strings.Repeat("\xff", 16)), 0xff, 0xff, 2),
@@ -234,34 +228,37 @@ func TestMalformed(t *testing.T) {
 		"open again":           open,
 		"refresh of nonsense":  bgpMessage(5, "ffff ff ff"),
 		"notification cut":     bgpMessage(3, "06"),
-	} {
-		var down uint32
-		w.until(wait, "listening", func() bool { down = w.peers[p.Address].Flaps; return w.state("10.0.0.2") != established })
-		cmd := peer.Command("nc", "-N", "10.0.0.1", "179")
+	}
+	cfg := speaker()
+	addrs := map[string]string{}
+	for name := range cases {
+		addrs[name] = fmt.Sprintf("10.0.0.%d", 10+len(addrs))
+		if _, err := peer.Output("ip", "addr", "add", addrs[name]+"/24", "dev", "eth0"); err != nil {
+			t.Fatal(err)
+		}
+		p := neighbor(addrs[name], 65002)
+		p.Passive = true
+		cfg.Neighbors = append(cfg.Neighbors, p)
+	}
+	cfg.Neighbors = append(cfg.Neighbors, neighbor("10.0.0.2", 65002))
+	w := startTwin(t, net, router)
+	w.configure(cfg)
+	for name, m := range cases {
+		cmd := peer.Command("nc", "-N", "-s", addrs[name], "10.0.0.1", "179")
 		in, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := cmd.StdoutPipe()
+		p, err := net.Start(cmd, "nc")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
 		_, _ = in.Write(append(append([]byte{}, open...), keepalive...))
-		up := bgptest.Until(8*time.Second, func() bool {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			return w.state("10.0.0.2") == established
-		})
+		w.until(wait, "a session for "+name, func() bool { return w.state(addrs[name]) == established })
 		_, _ = in.Write(m)
 		_ = in.Close()
-		_, _ = io.Copy(io.Discard, out)
-		_ = cmd.Wait()
-		if up {
-			w.until(wait, "the end after "+name, func() bool { return w.peers[p.Address].Flaps > down })
-		}
+		<-p.Done()
+		w.until(wait, "the end after "+name, func() bool { return w.state(addrs[name]) != established })
 		if !w.proc.Alive() {
 			t.Fatalf("%s killed the speaker", name)
 		}

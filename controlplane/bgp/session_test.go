@@ -244,12 +244,10 @@ func TestPeerLoss(t *testing.T) {
 	w.until(wait, "a passive session with a password", func() bool { return len(w.routes) == 1 })
 	b.Stop()
 	w.until(wait, "withdrawal", func() bool { return len(w.routes) == 0 })
-	w.mu.Lock()
-	st := w.peers[p.Address]
-	w.mu.Unlock()
-	if !strings.Contains(st.LastError, "notification") || st.Flaps != 1 {
-		t.Errorf("status %+v", st)
-	}
+	w.until(wait, "the reason", func() bool {
+		st := w.peers[p.Address]
+		return strings.Contains(st.LastError, "notification") && st.Flaps == 1
+	})
 
 	// Without the password the session cannot come up; once it is gone here, too,
 	// it must.

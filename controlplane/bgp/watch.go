@@ -113,6 +113,11 @@ func makeChange(p *apiutil.Path) (change, bool) {
 		}
 	}
 	e.path.NextHop = e.path.NextHop.Unmap().WithZone("")
+	if !e.path.NextHop.IsValid() && e.path.Peer.Is6() && e.path.Peer.IsLinkLocalUnicast() {
+		// Peers on link-local addresses send no global next hop, and GoBGP
+		// drops the link-local one.
+		e.path.NextHop = e.path.Peer.WithZone("")
+	}
 	if !e.path.NextHop.IsValid() || e.path.NextHop.IsUnspecified() || e.path.NextHop.IsMulticast() {
 		e.withdraw = true // usable by nobody: as if there were no path
 	}

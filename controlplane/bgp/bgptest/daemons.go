@@ -91,7 +91,10 @@ func (s *Space) OpenBGPD(config string) (*Proc, error) {
 	if err := os.Chmod(conf, 0o600); err != nil { // it refuses others
 		return nil, fmt.Errorf("protect OpenBGPD's configuration: %w", err)
 	}
-	return s.net.Start(s.Command("/usr/sbin/bgpd", "-d", "-v", "-f", conf), "openbgpd")
+	// Its processes change their root to a directory that its service would make;
+	// here it is in a mount namespace of their own.
+	return s.net.Start(s.Command("unshare", "--mount", "sh", "-c",
+		`mount -t tmpfs tmpfs /run && mkdir -p "$(getent passwd _openbgpd | cut -d: -f6)" && exec /usr/sbin/bgpd -d -v -f "$0"`, conf), "openbgpd")
 }
 
 // GoBGPD is a running gobgpd.
