@@ -41,11 +41,12 @@ build: ## Build static binaries into bin/, with a development key, modules signe
 keys: $(KEYS)/trust/dev.pem
 
 $(KEYS)/trust/dev.pem:
-	@mkdir -p $(KEYS)/trust
-	@chmod 700 $(KEYS)
+	@install -d -m 700 $(KEYS)
+	@install -d -m 755 $(KEYS)/trust
 	@rm -f $(KEYS)/dev.key $(KEYS)/dev.pem
-	@bin/godwit-sign key generate $(KEYS)/dev
+	@bin/godwit-sign key generate $(KEYS)/dev >/dev/null
 	@mv $(KEYS)/dev.pem $@
+	@echo "   new development key $$(bin/godwit-sign key id $@ | cut -d' ' -f1): $(KEYS)/dev.key, trusted by $(KEYS)/trust"
 
 sign: keys
 	@for role in $(ROLES); do \
