@@ -3,27 +3,25 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"godwit/dataplane/xdp/fwdlab"
 )
 
-// Figure is one result against the kernel's.
-type Figure struct {
-	Name          string  `json:"name"`
-	Value         float64 `json:"value"`
-	Unit          string  `json:"unit"`
-	Better        string  `json:"better"` // more or less
-	Baseline      string  `json:"baseline"`
-	BaselineValue float64 `json:"baseline_value"`
-	Ratio         float64 `json:"ratio"` // value / baseline_value: median of the pairs
-	Runs          int     `json:"runs"`
-	Spread        float64 `json:"spread"` // (max-min)/median of value
+// Series is the runs of one figure, in pairs.
+type Series struct {
+	Name   string
+	Unit   string
+	Better string    // more or less
+	Ours   []float64 // the line card
+	Linux  []float64 // the kernel
+}
+
+func (s *Series) add(ours, linux float64) {
+	s.Ours, s.Linux = append(s.Ours, ours), append(s.Linux, linux)
 }
 
 // Settings of the runs.
@@ -35,40 +33,36 @@ const (
 	seed        = 1
 )
 
-// Options of Run. The zero value is replaced by the settings of the published figures.
+// Options of Run. Zero runs and times are replaced by those of published figures.
 type Options struct {
-	Runs    int           // pairs of each figure
-	Warm, D time.Duration // before and during a measurement
-	// Prefixes is the full table; nil: the Internet's.
-	Prefixes []netip.Prefix
+	Runs     int            // pairs of each figure
+	Warm, D  time.Duration  // before and during a measurement
+	Prefixes []netip.Prefix // IPv4: the full table
+	// Progress tells a person what goes on.
+	Progress func(format string, args ...any)
+	// Emit takes each figure.
+	Emit func(Series) error
 }
 
-// Run measures and emits the figures; progress goes to log.
-func Run(o Options, log io.Writer, emit func(Figure)) error {
+// Run measures and emits forward.one, forward.full, the CPU time of both a
+// packet, and forward.latency.
+func Run(o Options) error {
 	if o.Runs == 0 {
 		o.Runs, o.Warm, o.D = 5, 300*time.Millisecond, 1500*time.Millisecond
-	}
-	if o.Prefixes == nil {
-		var err error
-		if o.Prefixes, err = fwdlab.FullTable(); err != nil {
-			return err
-		}
 	}
 	l, err := fwdlab.New("gwt-bench")
 	if err != nil {
 		return err
 	}
-	b := &bench{Options: o, lab: l, log: log, emit: emit}
+	b := &bench{Options: o, lab: l}
 	return errors.Join(b.run(), l.Close())
 }
 
 // bench is one call of Run.
 type bench struct {
 	Options
-	lab  *fwdlab.Lab
-	log  io.Writer
-	emit func(Figure)
-	to   []netip.Addr
+	lab *fwdlab.Lab
+	to  []netip.Addr
 }
 
 func (b *bench) run() error {
@@ -99,7 +93,7 @@ func (b *bench) table(name string, routes []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b.log, "%s: %d routes, in the kernel after %.1f s, in ours after %.1f s\n",
+	b.Progress("%s: %d routes, in the kernel after %.1f s, in ours after %.1f s",
 		name, len(routes), kernel.Seconds(), time.Since(start).Seconds())
 	return errors.Join(b.pairs(name, c), c.close())
 }
@@ -109,10 +103,10 @@ func (b *bench) table(name string, routes []netip.Prefix) error {
 func (b *bench) pairs(name string, c *card) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	full := name == "forward.full"
-	pps := series{Figure: Figure{Name: name, Unit: "pps", Better: "more"}}
-	cpu := series{Figure: Figure{Name: name + ".cpu", Unit: "ns", Better: "less"}}
-	p50 := series{Figure: Figure{Name: "forward.latency", Unit: "µs", Better: "less"}}
-	p99 := series{Figure: Figure{Name: "forward.latency.p99", Unit: "µs", Better: "less"}}
+	pps := Series{Name: name, Unit: "pps", Better: "more"}
+	cpu := Series{Name: name + ".cpu", Unit: "ns", Better: "less"}
+	p50 := Series{Name: "forward.latency", Unit: "µs", Better: "less"}
+	p99 := Series{Name: "forward.latency.p99", Unit: "µs", Better: "less"}
 	for i := range b.Runs {
 		var load, idle [2]fwdlab.Result
 		for _, ours := range []bool{i%2 == 0, i%2 == 1} {
@@ -125,18 +119,21 @@ func (b *bench) pairs(name string, c *card) error {
 		}
 		pps.add(load[1].PPS, load[0].PPS)
 		cpu.add(float64(load[1].PerFrame), float64(load[0].PerFrame))
-		fmt.Fprintf(b.log, "%s run %d of %d: ours %.0f pps, %v; linux %.0f pps, %v; offered %.0f and %.0f pps\n", name, i+1, b.Runs,
+		b.Progress("%s run %d of %d: ours %.0f pps, %v; linux %.0f pps, %v; offered %.0f and %.0f pps", name, i+1, b.Runs,
 			load[1].PPS, load[1].PerFrame, load[0].PPS, load[0].PerFrame, load[1].Offered, load[0].Offered)
 		if full {
 			p50.add(micros(idle[1], 0.5), micros(idle[0], 0.5))
 			p99.add(micros(idle[1], 0.99), micros(idle[0], 0.99))
 		}
 	}
-	b.emit(pps.figure())
-	b.emit(cpu.figure())
+	figures := []Series{pps, cpu}
 	if full {
-		b.emit(p50.figure())
-		b.emit(p99.figure())
+		figures = append(figures, p50, p99)
+	}
+	for _, f := range figures {
+		if err := b.Emit(f); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -176,30 +173,4 @@ func (b *bench) one(c *card, ours, delays bool) (load, idle fwdlab.Result, err e
 		err = errors.Join(err, c.leave())
 	}
 	return load, idle, err
-}
-
-// series collects the pairs of one figure.
-type series struct {
-	Figure
-	ours, base, ratios []float64
-}
-
-func (s *series) add(ours, base float64) {
-	s.ours, s.base = append(s.ours, ours), append(s.base, base)
-	s.ratios = append(s.ratios, ours/base)
-}
-
-func (s *series) figure() Figure {
-	f := s.Figure
-	f.Baseline, f.Runs = "linux", len(s.ours)
-	f.Value, f.BaselineValue, f.Ratio = median(s.ours), median(s.base), median(s.ratios)
-	f.Spread = (slices.Max(s.ours) - slices.Min(s.ours)) / f.Value
-	return f
-}
-
-// median of a list that is not empty.
-func median(list []float64) float64 {
-	l := slices.Sorted(slices.Values(list))
-	n := len(l)
-	return (l[(n-1)/2] + l[n/2]) / 2
 }
