@@ -20,12 +20,13 @@ func (a *Agent) setCard(cfg wire.CardConfig) ([]string, error) {
 	if a.plane != nil && reflect.DeepEqual(cfg, a.cfg) {
 		return a.problems(), nil
 	}
-	if s := a.shapeOf(&cfg); a.plane == nil || a.plane.shape != s {
+	if s := a.shapeOf(&cfg); a.plane == nil || !a.plane.serves(s) {
 		if err := a.remake(s); err != nil {
 			return nil, err
 		}
 	}
 	a.cfg = cfg
+	a.setUrgency()
 	a.tryFabric()
 	a.setPorts(cfg.Ports)
 	a.setVRFs(cfg.VRFs)

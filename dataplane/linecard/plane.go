@@ -3,11 +3,13 @@ package linecard
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"godwit/cluster/wire"
 	"godwit/dataplane/fabric"
 	"godwit/dataplane/graph"
+	"godwit/dataplane/netdev"
 	"godwit/dataplane/pipeline"
 	"godwit/dataplane/punt"
 	"godwit/dataplane/worker"
@@ -18,11 +20,14 @@ import (
 
 // Sizes of a plane.
 const (
-	// umemFrames is a worker's buffers. A queue of a port holds up to 512
-	// received and 512 to be sent: enough for some 14 queues a worker.
-	umemFrames = 16384
-	smallChunk = 2048 // frames up to 1,792 bytes
-	largeChunk = 4096 // frames up to 3,840 bytes
+	// minFrames is the fewest buffers of a worker; with more than 14 queues it
+	// has more. A queue holds up to queueFrames, received and to be sent, and
+	// spareFrames are for what is on its way between ports, and for the host.
+	minFrames   = 16384
+	queueFrames = 2 * xdp.DefaultRing
+	spareFrames = 2048
+	smallChunk  = 2048 // frames up to 1,792 bytes
+	largeChunk  = 4096 // frames up to 3,840 bytes
 	// puntSlots is what waits for the slow path: at the policers' rates, some
 	// 20 ms. captureSlots is what waits for a capture's reader.
 	puntSlots    = 512
@@ -37,7 +42,15 @@ const (
 // shape is what can't be changed without making the plane again.
 type shape struct {
 	workers, chunk int
+	frames         int // buffers of each worker
 	fabricDir      string
+}
+
+// serves tells that a plane of shape s does for a configuration that wants w:
+// more buffers do no harm.
+func (s shape) serves(w shape) bool {
+	w.frames = max(w.frames, s.frames)
+	return s == w
 }
 
 // plane is the running half of a card: workers, their memory, the fabric.
@@ -61,6 +74,17 @@ func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
 	}
 	if s.fabricDir == "" {
 		s.fabricDir = a.opt.FabricDir
+	}
+	queues := 0
+	for _, p := range cfg.Ports {
+		n := p.Queues
+		if n == 0 {
+			n, _ = netdev.Queues(p.Device) // 0: it is missing
+		}
+		queues += (max(n, 1) + s.workers - 1) / s.workers
+	}
+	for s.frames = minFrames; s.frames < spareFrames+queues*queueFrames; {
+		s.frames *= 2
 	}
 	return s
 }
@@ -86,7 +110,7 @@ func (a *Agent) makePlane(s shape) error {
 }
 
 func (a *Agent) addWorker(p *plane) error {
-	u, err := xdp.NewUmem(umemFrames, p.chunk)
+	u, err := xdp.NewUmem(p.frames, p.chunk)
 	if err != nil {
 		return err
 	}
@@ -139,6 +163,17 @@ func (a *Agent) closePlane() error {
 	}
 	a.plane = nil
 	return errors.Join(errs...)
+}
+
+// setUrgency puts the workers before everything else on their cores as long as
+// the chassis leaves a core to the rest: routing must not starve.
+func (a *Agent) setUrgency() {
+	on := len(a.plane.workers)*max(len(a.cfg.Cards), 1) < runtime.NumCPU()
+	for _, w := range a.plane.workers {
+		if err := w.SetUrgent(on); err != nil {
+			a.log.Warn("worker stays an ordinary thread", "error", err)
+		}
+	}
 }
 
 // tryFabric opens and closes rings until there is a pair with each other card

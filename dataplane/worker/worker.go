@@ -92,7 +92,8 @@ type Worker struct {
 	owners []*port // of fds; nil: the eventfd or a doorbell
 	bells  int     // first doorbell in fds
 	stale  bool    // fds must be made again
-	sent   bool    // something was given to a port in this round or the last
+	urgent bool
+	sent   bool // something was given to a port in this round or the last
 
 	v       graph.Vector
 	hdrs    [graph.VectorSize]fabric.Header
@@ -235,7 +236,6 @@ func push[M any](w *Worker, q *Queue[M], m M, frame []byte, wait bool) bool {
 func (w *Worker) run(done chan struct{}) {
 	defer close(done)
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	w.reader.Online()
 	for !w.stopping.Load() {
 		if w.asked.Load() {
@@ -250,6 +250,10 @@ func (w *Worker) run(done chan struct{}) {
 	w.running = false
 	w.mu.Unlock()
 	w.obey()
+	if w.urgent {
+		return // still locked: the thread ends with the goroutine
+	}
+	runtime.UnlockOSThread()
 }
 
 func (w *Worker) obey() {

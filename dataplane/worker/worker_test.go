@@ -354,6 +354,30 @@ func TestRoundAllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestUrgency(t *testing.T) {
+	f := newFixture(t, nil)
+	f.Start()
+	policy := func() (p uint32) {
+		f.Do(func() {
+			attr, err := unix.SchedGetAttr(0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p = attr.Policy
+		})
+		return p
+	}
+	for _, on := range []bool{true, true, false, true} {
+		if err := f.SetUrgent(on); err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]uint32{true: unix.SCHED_FIFO, false: unix.SCHED_NORMAL}[on]
+		if got := policy(); got != want {
+			t.Errorf("urgent %v: policy %d, want %d", on, got, want)
+		}
+	}
+}
+
 func TestQueue(t *testing.T) {
 	woken := 0
 	q := NewQueue[int](3, 8, func() { woken++ })

@@ -1,0 +1,34 @@
+package linecard
+
+import (
+	"testing"
+
+	"godwit/cluster/wire"
+)
+
+func TestShape(t *testing.T) {
+	a := &Agent{opt: Options{Card: 1, FabricDir: "/run/x/fabric"}}
+	ports := func(n, queues int) (l []wire.PortConfig) {
+		for i := range n {
+			l = append(l, wire.PortConfig{ID: portID(1, i+1), Device: "none", Queues: queues})
+		}
+		return l
+	}
+	small := a.shapeOf(&wire.CardConfig{Ports: ports(2, 1), Interfaces: []wire.InterfaceConfig{{MTU: 1500}}})
+	if small != (shape{1, smallChunk, minFrames, "/run/x/fabric"}) {
+		t.Errorf("small: %+v", small)
+	}
+	many := a.shapeOf(&wire.CardConfig{Workers: 2, FabricDir: "/f", Ports: ports(16, 8)})
+	if many != (shape{2, smallChunk, 131072, "/f"}) {
+		t.Errorf("many: %+v", many)
+	}
+	jumbo := a.shapeOf(&wire.CardConfig{Interfaces: []wire.InterfaceConfig{{MTU: 1500}, {MTU: 3000}}})
+	if jumbo.chunk != largeChunk {
+		t.Errorf("jumbo: %+v", jumbo)
+	}
+	more := small
+	more.frames *= 2
+	if small.serves(more) || !more.serves(small) || small.serves(jumbo) || !small.serves(small) {
+		t.Error("which shape serves which")
+	}
+}
