@@ -293,17 +293,28 @@ func (t *Table) enter(e *entry, s State, now time.Time) {
 
 // giveUp forgets the oldest incomplete neighbours of an interface above the limit.
 func (t *Table) giveUp(l *link) {
-	for l.incomplete >= t.limits.Incomplete && len(l.order) > 0 {
-		p := l.order[0]
-		l.order = l.order[1:]
-		if p.current() {
-			t.drops.Add(dropGivenUp)
-			t.remove(p.e)
-		}
+	for l.incomplete >= t.limits.Incomplete && t.oldest(l, nil) {
 	}
 	if len(l.order) > 4*t.limits.Incomplete {
 		t.compact(l)
 	}
+}
+
+// oldest forgets the oldest incomplete neighbour of an interface, but keep; false if there is none.
+func (t *Table) oldest(l *link, keep *entry) bool {
+	for len(l.order) > 0 {
+		p := l.order[0]
+		if p.current() && p.e == keep {
+			return false
+		}
+		l.order = l.order[1:]
+		if p.current() {
+			t.drops.Add(dropGivenUp)
+			t.remove(p.e)
+			return true
+		}
+	}
+	return false
 }
 
 // current tells that the entry waits since it took this place.
@@ -402,6 +413,8 @@ func clonePacket(p Packet) Packet {
 }
 
 func (t *Table) enqueue(e *entry, p Packet) {
+	for t.queued >= t.limits.QueueTotal && t.oldest(t.link(e.adj.Interface), e) {
+	}
 	if len(e.queue) >= t.limits.Queue || t.queued >= t.limits.QueueTotal {
 		t.drops.Add(dropQueueFull)
 		e.adj.mode.Store(uint32(Hold))
