@@ -45,7 +45,7 @@ func (p *memPort) ID() fib.PortID      { return p.id }
 func (p *memPort) Fds(fds []int) []int { return append(fds, p.fd) }
 func (p *memPort) Close() error        { p.closed = true; return nil }
 func (p *memPort) deliver(f ...[]byte) { p.put(nil, f...) }
-func (p *memPort) break_(err error)    { p.put(err) }
+func (p *memPort) breakDown(err error) { p.put(err) }
 func (p *memPort) put(err error, f ...[]byte) {
 	p.mu.Lock()
 	p.wire = append(p.wire, f...)

@@ -200,7 +200,7 @@ func TestFailedPortIsReportedOnceOthersWork(t *testing.T) {
 	f.AddPort(a)
 	f.AddPort(b)
 	f.Start()
-	a.break_(errors.New("device is gone"))
+	a.breakDown(errors.New("device is gone"))
 	if id := <-f.gone; id != portA {
 		t.Fatalf("port %v reported", id)
 	}
