@@ -258,6 +258,10 @@ func (q *queue) counters(s unix.XDPStatistics) netdev.Counters {
 	c.Drops[netdev.TxInvalid] += s.Tx_invalid_descs
 	c.Drops[netdev.RxRingFull] += s.Rx_ring_full
 	c.Drops[netdev.RxNoBuffer] += s.Rx_fill_ring_empty_descs
-	c.Drops[netdev.RxOther] += s.Rx_dropped
+	other := s.Rx_dropped
+	if !q.zeroCopy { // in copy mode the kernel counts a lack of buffers in both
+		other -= min(other, s.Rx_fill_ring_empty_descs)
+	}
+	c.Drops[netdev.RxOther] += other
 	return c
 }

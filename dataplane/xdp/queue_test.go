@@ -268,6 +268,39 @@ func TestCountersConcurrent(t *testing.T) {
 	}
 }
 
+// TestDropCounters looks for each kind of loss under its own name.
+func TestDropCounters(t *testing.T) {
+	l := conform.NewLab(t, prefix, 1)
+	must(t, l.IP("a", "link", "set", "h0", "mtu", "3000"))
+	must(t, l.IP("r", "link", "set", "p0", "mtu", "3000"))
+	const ring = 64
+	d := attach(t, l, "p0", Options{Ring: ring})
+	u := newUmem(t, 256, DefaultChunk)
+	p := open(t, l, d, u, 0)
+	a := conform.NewWire(t, l, "a", "h0")
+	a.Send(t, conform.Frame(2500, 1)) // larger than a chunk
+	for range ring + 10 {
+		a.Send(t, conform.Frame(60, 1)) // nobody reads
+	}
+	want := netdev.Counters{RxPackets: ring, RxBytes: ring * 60}
+	want.Drops[netdev.RxOther], want.Drops[netdev.RxNoBuffer] = 1, 10
+	for end := time.Now().Add(deadline); ; {
+		if c := p.Counters(); c.Drops == want.Drops {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("counters %+v, want %+v", c, want)
+		}
+	}
+	var v graph.Vector
+	must(t, p.Rx(&v))
+	for _, pkt := range v.P[:v.N] {
+		u.Pool().Put(pkt)
+	}
+	if c := p.Counters(); c != want {
+		t.Errorf("counters %+v, want %+v", c, want)
+	}
+}
+
 func TestBadOptions(t *testing.T) {
 	l := conform.NewLab(t, prefix, 1)
 	u := newUmem(t, 2048, DefaultChunk)
