@@ -183,7 +183,7 @@ func (l *Loop) runNext() bool {
 func (l *Loop) run(q *queue, it item) {
 	f := it.f
 	if it.timer != nil {
-		if f = l.take(it.timer, it.gen); f == nil {
+		if f = l.take(it.timer); f == nil {
 			return // stopped while it waited
 		}
 	}

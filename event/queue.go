@@ -6,21 +6,21 @@ import (
 )
 
 // bounds are how many posted events may wait in each class; Post answers
-// ErrFull above. An entry is 40 bytes and a typical handler runs below 10 µs.
+// ErrFull above. An entry is 32 bytes and a typical handler runs below 10 µs.
 //
 //   - critical: loss of links and peers. A chassis has some thousands of both;
 //     all of them lost at once must fit.
 //   - high: protocol timers and sessions. One event a peer and message; 16,384
 //     is 0.1 s of work, after which a session would be late anyway.
 //   - normal: route updates and requests arrive in batches behind windows;
-//     65,536 is 2.6 MB and half a second of work.
+//     65,536 is 2 MB and half a second of work.
 //   - background: statistics can be asked again; what is refused is not missed.
 //
 // Expired timers and ends of Async are not counted: each exists once already
 // as a Timer or a goroutine, and must not get lost.
 var bounds = [numClasses]int{Critical: 16384, High: 16384, Normal: 65536, Background: 4096}
 
-// keepCap is the largest buffer an empty queue keeps, in items (160 KiB): a
+// keepCap is the largest buffer an empty queue keeps, in items (128 KiB): a
 // burst must not pin its memory for ever.
 const keepCap = 4096
 
@@ -29,8 +29,7 @@ type item struct {
 	h     *Handler
 	f     func()
 	timer *Timer
-	at    int64  // posted or due, mono time
-	gen   uint32 // of the timer, when it expired
+	at    int64 // posted or due, mono time
 }
 
 // queue is a class's FIFO. Producers append to in under the lock; the loop

@@ -15,7 +15,6 @@ type Timer struct {
 	due        int64  // loop time
 	tick       int64  // of the slot it is in; due may have moved later since
 	next, prev *Timer // in the slot
-	gen        uint32 // counts cancellations: an older event does not run
 	pos        uint16 // level and slot
 	state      timerState
 }
@@ -43,11 +42,8 @@ func (t *Timer) Reset(d time.Duration) { t.h.loop.arm(t, d) }
 // disarm takes the timer out of the wheel or makes its waiting event void.
 func (l *Loop) disarm(t *Timer) bool {
 	was := t.state
-	switch was {
-	case timerArmed:
+	if was == timerArmed {
 		l.wheel.remove(t)
-	case timerQueued:
-		t.gen++
 	}
 	t.state = timerIdle
 	return was != timerIdle
@@ -125,15 +121,16 @@ func (l *Loop) enqueue(t *Timer, due int64) {
 		at = l.clock.mono()
 	}
 	// Refused only by a loop that ended.
-	_ = l.classes[t.h.class].push(item{h: t.h, timer: t, gen: t.gen, at: at}, true)
+	_ = l.classes[t.h.class].push(item{h: t.h, timer: t, at: at}, true)
 }
 
-// take claims an expired timer's run: nil if it was cancelled meanwhile. A
+// take claims an expired timer's run: nil if it was cancelled meanwhile. If it
+// expired again since, the older of its two events runs it. A
 // periodic timer is armed again before it runs, so that it may stop itself.
-func (l *Loop) take(t *Timer, gen uint32) func() {
+func (l *Loop) take(t *Timer) func() {
 	l.timerMu.Lock()
 	defer l.timerMu.Unlock()
-	if t.state != timerQueued || t.gen != gen {
+	if t.state != timerQueued {
 		return nil
 	}
 	t.state = timerIdle

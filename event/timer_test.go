@@ -114,10 +114,15 @@ func TestStopAndReset(t *testing.T) {
 	}
 	b.Reset(100) // later: stays in its slot
 	c.Reset(5)   // earlier
-	l.Advance(50)
+	l.Advance(4)
+	if len(got) != 0 {
+		t.Errorf("ran %v too early", got)
+	}
+	l.Advance(1)
 	if !slices.Equal(got, []string{"c"}) {
 		t.Errorf("ran %v", got)
 	}
+	l.Advance(45)
 	a.Reset(10) // a stopped one starts again
 	b.Reset(200)
 	b.Reset(20)

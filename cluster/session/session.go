@@ -312,8 +312,7 @@ func (s *Session) deliver() {
 		if len(s.in) == 0 {
 			s.in = nil
 			s.scheduled = false
-			over := s.err != nil && !s.done
-			s.done = s.done || over
+			over := s.err != nil // nothing is scheduled any more: only once
 			s.mu.Unlock()
 			nudge(s.room)
 			if over {

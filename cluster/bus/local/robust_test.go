@@ -166,6 +166,21 @@ func TestNameServiceRestarts(t *testing.T) {
 		}
 		n.serve(t)
 		eventually(t, "bindings are published again", func() bool { return n.server.Stats().Names == 2 })
+		m := b.(*Member)
+		eventually(t, "the copy to be of the new name service, all of it", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			for _, x := range m.table.all {
+				if x.gen != m.gen {
+					return false
+				}
+			}
+			return true
+		})
+		m.sweep(m.gen) // as after resyncGrace
+		if len(m.pick(bus.Service{Type: 500, Instance: 1})) != 1 {
+			t.Error("swept what had been published again")
+		}
 		echo(t, old, "after")
 		if err := late.Close(); err != nil {
 			t.Fatal(err)
