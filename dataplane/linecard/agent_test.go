@@ -250,6 +250,11 @@ func TestSeveralWorkers(t *testing.T) {
 		t.Errorf("problems %q", res.Problems)
 	}
 	r.ping("h1", "10.2.0.2")
+	cfg.Cards = []fib.CardID{1, 2}
+	res = get[wire.CardResult](r, 1, wire.SetCard, cfg)
+	if len(res.Problems) != 2 || !strings.Contains(res.Problems[1], "MTU 3000 is above 2240, the longest packet between cards") {
+		t.Errorf("problems %q", res.Problems)
+	}
 }
 
 func TestForwardsWithoutRoutingEngine(t *testing.T) {

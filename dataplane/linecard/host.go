@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"godwit/cluster/wire"
+	"godwit/dataplane/fabric"
 	"godwit/dataplane/header"
 	"godwit/dataplane/hostif"
 	"godwit/dataplane/ip"
@@ -240,6 +241,10 @@ func (a *Agent) refreshInterfaces() {
 		if c.MTU > p.link.MTU {
 			a.ifaceProblems = append(a.ifaceProblems,
 				fmt.Sprintf("interface %s: MTU %d is above %d of device %s", c.Name, c.MTU, p.link.MTU, p.link.Name))
+		}
+		if len(a.cfg.Cards) > 1 && c.MTU > fabric.MaxPacket {
+			a.ifaceProblems = append(a.ifaceProblems,
+				fmt.Sprintf("interface %s: MTU %d is above %d, the longest packet between cards", c.Name, c.MTU, fabric.MaxPacket))
 		}
 		a.refreshCarrier(i)
 	}

@@ -190,3 +190,27 @@ func TestFabricIsRetried(t *testing.T) {
 	cfg.Cards = []fib.CardID{1}
 	r.configure(cfg)
 }
+
+func TestLargeFrames(t *testing.T) {
+	r := newRig(t, "h1", "h2")
+	cfg := oneCard(r)
+	for i, h := range []string{"h1", "h2"} {
+		dev := fmt.Sprintf("p%d", i+1)
+		r.host(h, dev, fmt.Sprintf("10.%d.0.2/24", i+1), fmt.Sprintf("10.%d.0.1", i+1))
+		must(t, r.lab.IP(h, "link", "set", "eth0", "mtu", "3000"))
+		must(t, r.lab.IP("rtr", "link", "set", dev, "mtu", "3000"))
+		cfg.Interfaces[i].MTU = 3000
+	}
+	r.stack("red", map[string]string{"left": "10.1.0.1/24", "right": "10.2.0.1/24"})
+	r.start(1)
+	r.setUp(cfg)
+	r.ping("h1", "10.2.0.2", "-s", "2900", "-M", "do")
+	// Larger than the way out: the sender is told.
+	cfg.Interfaces[1].MTU = 1500
+	r.configure(cfg)
+	out, err := r.output("h1", "ping", "-c", "3", "-i", "0.2", "-W", "1", "-s", "2900", "-M", "do", "10.2.0.2")
+	if err == nil || !strings.Contains(out, "mtu = 1500") && !strings.Contains(out, "mtu=1500") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	r.ping("h1", "10.2.0.2", "-s", "1400", "-M", "do")
+}
