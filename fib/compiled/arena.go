@@ -10,11 +10,11 @@ import (
 
 // Sizes of blocks by class, in words. Class 0 holds skips, class c nodes of
 // stride 4c.
-var classWords = [...]uint32{8, 16, 256, 4096, 65536, 1 << 20}
+var classWords = [...]uint32{8, 16, 256, 4096, 65536}
 
 const (
-	classes  = 6
-	maxClass = 4
+	classes  = 5
+	maxClass = classes - 1
 
 	// arenaWords bounds all tables together: 512 MiB of address space, of
 	// which only what is used becomes resident. A full IPv4 and IPv6 table

@@ -103,8 +103,8 @@ func (s *Space) tidyNode(slot uint32, pos uint, path Key) {
 	s.shrink(slot, pos, path)
 }
 
-// shrink narrows the node in slot if fewer than an eighth of the entries of
-// the narrower one would lead on.
+// shrink narrows the node in slot if fewer than half of what would make the
+// narrower one grow again would lead on.
 func (s *Space) shrink(slot uint32, pos uint, path Key) {
 	e := s.load(slot)
 	c, ref := code(e), e&refMask
@@ -115,7 +115,7 @@ func (s *Space) shrink(slot uint32, pos uint, path Key) {
 			leads++
 		}
 	}
-	if leads*8 >= classWords[c]/16 {
+	if leads*2*growAt[c-1] >= classWords[c]/16 {
 		return
 	}
 	narrow := s.alloc(c - 1)
