@@ -236,6 +236,7 @@ func (t *Table) evict(id fib.InterfaceID, same bool) bool {
 
 func (t *Table) remove(e *entry) {
 	t.leave(e)
+	e.state = FailedState // its place in the line is void
 	e.adj.rewrite.Store(nil)
 	t.unqueue(e)
 	t.stop(e)
@@ -326,7 +327,7 @@ func (p place) current() bool {
 func (t *Table) compact(l *link) {
 	var keep []place
 	for _, p := range l.order {
-		if p.current() && t.entries[p.e.adj.Key] == p.e {
+		if p.current() {
 			keep = append(keep, p)
 		}
 	}
