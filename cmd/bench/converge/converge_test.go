@@ -1,0 +1,60 @@
+package converge
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// TestSmall measures a small table, to see that both ways are measured at all.
+func TestSmall(t *testing.T) {
+	bin := t.TempDir()
+	for _, p := range []string{"godwitd", "godwit-router", "godwit-linecard", "godwit-bgp", "godwit-sign"} {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, p), "godwit/cmd/"+p)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v: %s", p, err, out)
+		}
+	}
+	trust := filepath.Join(bin, "trust")
+	if err := os.Mkdir(trust, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sign := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command(filepath.Join(bin, "godwit-sign"), args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	sign("key", "generate", filepath.Join(bin, "dev"))
+	if err := os.Rename(filepath.Join(bin, "dev.pem"), filepath.Join(trust, "dev.pem")); err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []string{"router", "linecard", "bgp"} {
+		sign("sign", "--key", filepath.Join(bin, "dev.key"), "--role", role, filepath.Join(bin, "godwit-"+role))
+	}
+	o := Options{Bin: bin, Trust: trust, Progress: t.Logf}
+	table, n, err := Table(t.TempDir(), 5000)
+	if err != nil || n != 5000 {
+		t.Fatal(n, err)
+	}
+	for name, f := range map[string]func(context.Context, Options, string, int) (Result, error){"BIRD": Kernel, "Godwit": Godwit} {
+		r, err := f(t.Context(), o, table, n)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if r.Routes != n || r.Seconds <= 0 || r.Seconds > 30 || r.CPU <= 0 || r.Memory < 1<<20 {
+			t.Errorf("%s: %+v", name, r)
+		}
+		t.Logf("%s: %+v", name, r)
+	}
+}
+
+func TestPrefixes(t *testing.T) {
+	const stat = "Main:\n\tAver depth: 2\n\tPrefixes:       12\nLocal:\n\tPrefixes:       7\n"
+	if got := prefixes(stat); got != 12 {
+		t.Errorf("%d, want 12", got)
+	}
+}
