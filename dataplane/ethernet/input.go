@@ -31,7 +31,7 @@ var inputReasons = []graph.DropReason{
 	{Name: "interface-down", Help: "the interface is administratively down"},
 	{Name: "wrong-mac", Help: "unicast frame for another station: flooding by a switch, or a stale neighbour entry there"},
 	{Name: "bad-source-mac", Help: "source MAC address is a group address, or the interface's own: a loop?"},
-	{Name: "unknown-ethertype", Help: "not IPv4, IPv6 or ARP: LLDP, spanning tree, ..."},
+	{Name: "unknown-ethertype", Help: "neither IPv4, IPv6 nor ARP: LLDP or spanning tree, perhaps"},
 }
 
 // Input is the node ethernet-input. It sorts a vector into IP4 and IP6 (valid
