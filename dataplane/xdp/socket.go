@@ -31,7 +31,7 @@ func getsockopt(fd, opt int, p unsafe.Pointer, n uint32) error {
 // The kernel frees a closed socket's queue a little later: a queue that is busy
 // is tried again for this long.
 const (
-	busyFor   = 500 * time.Millisecond
+	busyFor   = 2 * time.Second
 	busyPause = time.Millisecond
 )
 

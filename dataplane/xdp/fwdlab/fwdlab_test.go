@@ -29,15 +29,16 @@ func TestKernel(t *testing.T) {
 	tr := Traffic{Targets: Targets(prefixes, 256, 1), Rate: 20_000, Stamp: true, CheckOneOf: 1}
 	res, err := l.Measure(tr, nil, 100*time.Millisecond, 300*time.Millisecond)
 	must(t, err)
-	if res.PPS < 1000 || res.PPS > 30_000 || res.Seen.Checked != res.Seen.Good || res.PerFrame < 100 {
+	if res.PPS > 30_000 || res.Seen.Checked != res.Seen.Good || res.PerFrame < 100 {
 		t.Errorf("%v pps, %v a packet, seen %+v", res.PPS, res.PerFrame, res.Seen)
 	}
-	if q := Quantile(res.Delays, 0.5); q <= 0 || q > time.Millisecond {
-		t.Errorf("median delay %v", q)
+	if p50, p99 := Quantile(res.Delays, 0.5), Quantile(res.Delays, 0.99); p50 <= 0 || p99 < p50 {
+		t.Errorf("delays: median %v, p99 %v", p50, p99)
 	}
-	t.Log(res.PPS, res.PerFrame, res.Offered, Quantile(res.Delays, 0.5), Quantile(res.Delays, 0.99))
 	tr.Rate, tr.Stamp, tr.CheckOneOf = 2_000_000, false, 16
 	res, err = l.Measure(tr, nil, 200*time.Millisecond, time.Second)
 	must(t, err)
-	t.Log(res.PPS, res.PerFrame, res.Offered)
+	if res.Seen.Checked == 0 || res.Seen.Checked > res.Seen.Good/4 {
+		t.Errorf("one in 16 was to be checked: %+v", res.Seen)
+	}
 }
