@@ -116,11 +116,8 @@ func (c *card) start() (err error) {
 		return err
 	}
 	c.worker.Start()
-	c.worker.Do(func() {
-		c.tid = unix.Gettid()
-		err = netdev.UrgentThread()
-	})
-	return err
+	c.worker.Do(func() { c.tid = unix.Gettid() })
+	return c.worker.SetUrgent(true) // as a line card does
 }
 
 // join takes the lab's devices. The worker stands still meanwhile: its thread
