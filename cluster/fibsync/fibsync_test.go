@@ -283,6 +283,10 @@ func TestSubscriberRefuses(t *testing.T) {
 	if _, reply := s.Receive(body); reply {
 		t.Error("answers a batch of an old epoch")
 	}
+	if ack, reply := s.Receive(append(wire.AppendFIBHeader(nil, 3, 1, false), 99)); !reply || ack.Epoch != 3 || ack.Error == "" {
+		t.Errorf("garbage that opens an epoch: %+v %v", ack, reply)
+	}
+	s = NewSubscriber(fibtest.NewTwin(), 2, 1)
 	if ack, reply := s.Receive([]byte{9}); !reply || ack.Error == "" || ack.Seq != 1 {
 		t.Errorf("garbage: %+v %v", ack, reply)
 	}

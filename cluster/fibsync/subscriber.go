@@ -31,6 +31,9 @@ func (s *Subscriber) Epoch() uint32 { return s.epoch }
 func (s *Subscriber) Receive(body []byte) (ack wire.FIBAckBody, reply bool) {
 	b, err := wire.DecodeFIBBatch(body)
 	if err != nil {
+		if b.Epoch > s.epoch { // the publisher listens to its own epoch only
+			s.epoch, s.seq, s.refused = b.Epoch, 0, false
+		}
 		return s.refuse(err)
 	}
 	if b.Epoch <= s.epoch && s.refused {

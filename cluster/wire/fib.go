@@ -93,7 +93,8 @@ func AppendFIBBatch(dst []byte, b fib.Batch) []byte {
 }
 
 // DecodeFIBBatch reads a FIBBatch body. Every change in the result is valid
-// (fib.Change.Validate); nothing in it refers to body.
+// (fib.Change.Validate); nothing in it refers to body. With an error, epoch and
+// sequence are set if they could be read.
 func DecodeFIBBatch(body []byte) (fib.Batch, error) {
 	if len(body) < fibHeaderLen {
 		return fib.Batch{}, fmt.Errorf("decode fib-batch: header: %w", errShort)
@@ -116,7 +117,7 @@ func DecodeFIBBatch(body []byte) (fib.Batch, error) {
 			r.err = c.Validate()
 		}
 		if r.err != nil {
-			return fib.Batch{}, fmt.Errorf("decode fib-batch %d/%d: change %d: %w", b.Epoch, b.Seq, len(b.Changes), r.err)
+			return fib.Batch{Epoch: b.Epoch, Seq: b.Seq}, fmt.Errorf("decode fib-batch %d/%d: change %d: %w", b.Epoch, b.Seq, len(b.Changes), r.err)
 		}
 		b.Changes = append(b.Changes, c)
 	}
