@@ -25,6 +25,7 @@ type Server struct {
 	lock     *os.File // the directory, locked: one name service each
 	listener *net.UnixListener
 	wg       sync.WaitGroup
+	done     chan struct{} // closed by Close
 
 	mu       sync.Mutex
 	table    table
@@ -84,7 +85,7 @@ func NewServer(dir string, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		dir: dir, log: log, lock: lock, listener: l,
+		dir: dir, log: log, lock: lock, listener: l, done: make(chan struct{}),
 		table: newTable(), members: make(map[uint16]*client), conns: make(map[*net.UnixConn]struct{}),
 	}
 	s.wg.Go(s.accept)
@@ -109,6 +110,7 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.done)
 	for c := range s.conns {
 		c.Close()
 	}
@@ -187,7 +189,26 @@ func (s *Server) serve(conn *net.UnixConn) {
 		s.log.Warn("bus: connection dropped", "error", err)
 	}
 	if c != nil && !closed {
-		sweepStale(memberPath(s.dir, c.number))
+		s.bury(c.number)
+	}
+}
+
+// bury removes the socket of a member that has gone. The kernel closes the
+// sockets of a dying process one after the other, so it may still be there; or
+// the member lives, and is about to join again.
+func (s *Server) bury(number uint16) {
+	for wait := retryMin; wait < replyTime; wait *= 2 {
+		s.mu.Lock()
+		back := s.members[number] != nil
+		s.mu.Unlock()
+		if back || sweepStale(memberPath(s.dir, number)) {
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.done:
+			return
+		}
 	}
 }
 

@@ -152,16 +152,18 @@ func absent(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
-// sweepStale removes the socket if its process is dead.
-func sweepStale(path string) {
+// sweepStale removes the socket if its process is dead; true if there is no
+// socket any more.
+func sweepStale(path string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
 	defer cancel()
 	c, err := dial(ctx, path)
 	if err == nil {
 		c.Close()
-		return
+		return false
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		_ = os.Remove(path) // another process may have been faster
 	}
+	return absent(err)
 }
