@@ -40,14 +40,16 @@ func (k Kind) String() string {
 	return "TAP"
 }
 
-// maxFrame is the longest frame read, in bytes.
-const maxFrame = 65536
+// maxFrame is the longest frame read, in bytes: there is a buffer for each
+// device, and no MTU that a router uses is above 9,216.
+const maxFrame = 16384
 
 // Stats counts what a device has carried, seen from here.
 type Stats struct {
 	RxPackets, RxBytes uint64 // from the host stack
 	TxPackets, TxBytes uint64 // to the host stack
 	TxErrors           uint64 // refused by the host stack: the device is down
+	TooLong            uint64 // from the host stack, longer than any buffer here: dropped
 }
 
 // Device is one attached TAP, or queue of a TUN.
@@ -58,7 +60,7 @@ type Device struct {
 	file *os.File
 	done chan struct{} // closed when the reader has ended
 
-	rxPackets, rxBytes, txPackets, txBytes, txErrors atomic.Uint64
+	rxPackets, rxBytes, txPackets, txBytes, txErrors, tooLong atomic.Uint64
 }
 
 // Open attaches to the device name in the namespace (a path; empty: the
@@ -191,7 +193,7 @@ func setIff(name string, flags uint16) (int, error) {
 
 func (d *Device) read(receive func([]byte), lost func(error)) {
 	defer close(d.done)
-	buf := make([]byte, maxFrame)
+	buf := make([]byte, maxFrame+1) // one more tells what was cut
 	for {
 		n, err := d.file.Read(buf)
 		if errors.Is(err, os.ErrClosed) {
@@ -200,6 +202,10 @@ func (d *Device) read(receive func([]byte), lost func(error)) {
 		if err != nil {
 			lost(fmt.Errorf("read %v %s: %w", d.kind, d.name, err))
 			return
+		}
+		if n > maxFrame {
+			d.tooLong.Add(1)
+			continue
 		}
 		d.rxPackets.Add(1)
 		d.rxBytes.Add(uint64(n))
@@ -239,7 +245,7 @@ func (d *Device) SetCarrier(up bool) error {
 func (d *Device) Stats() Stats {
 	return Stats{
 		RxPackets: d.rxPackets.Load(), RxBytes: d.rxBytes.Load(),
-		TxPackets: d.txPackets.Load(), TxBytes: d.txBytes.Load(), TxErrors: d.txErrors.Load(),
+		TxPackets: d.txPackets.Load(), TxBytes: d.txBytes.Load(), TxErrors: d.txErrors.Load(), TooLong: d.tooLong.Load(),
 	}
 }
 

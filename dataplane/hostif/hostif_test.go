@@ -127,7 +127,7 @@ func tap(t *testing.T, ns string) {
 func sendUDP(t *testing.T, ns, to, payload string) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(to)
-	cmd := exec.Command("ip", "netns", "exec", ns, "socat", "-u", "-", "UDP-SENDTO:"+host+":"+port)
+	cmd := exec.Command("ip", "netns", "exec", ns, "socat", "-b", "40000", "-u", "-", "UDP-SENDTO:"+host+":"+port)
 	cmd.Stdin = strings.NewReader(payload)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("send: %v\n%s", err, out)
@@ -226,6 +226,21 @@ func TestTUNQueues(t *testing.T) {
 	})
 	if !l4Valid(p) {
 		t.Errorf("packet % x has bad checksums", p)
+	}
+}
+
+func TestTooLongIsCounted(t *testing.T) {
+	ns := namespace(t)
+	in(t, ns, "ip", "tuntap", "add", "dev", "vrf0", "mode", "tun")
+	in(t, ns, "ip", "link", "set", "vrf0", "mtu", "40000", "up")
+	in(t, ns, "ip", "addr", "add", "198.51.100.1/32", "dev", "vrf0")
+	in(t, ns, "ip", "route", "add", "default", "dev", "vrf0")
+	d, c := open(t, TUN, ns, "vrf0")
+	defer d.Close()
+	sendUDP(t, ns, "203.0.113.5:53", strings.Repeat("x", 30000))
+	eventually(t, "drop", func() bool { return d.Stats().TooLong > 0 })
+	if c.find(func(f []byte) bool { return len(f) > maxFrame }) != nil {
+		t.Error("a cut packet was delivered")
 	}
 }
 

@@ -1,7 +1,6 @@
 package linecard
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -113,15 +112,21 @@ func TestTUNReachesOffLink(t *testing.T) {
 	}
 }
 
-// flood pings every 2 ms while f runs and returns how many answers are missing.
+// flood pings every 2 ms while f runs, and a little before and after, and
+// returns how many answers are missing.
 func (r *rig) flood(ns, to string, f func()) int {
 	r.t.Helper()
-	cmd := exec.Command("ip", "netns", "exec", r.lab.Netns(ns), "ping", "-q", "-i", "0.002", "-W", "1", to)
-	var out bytes.Buffer
+	cmd := exec.Command("ip", "netns", "exec", r.lab.Netns(ns), "ping", "-i", "0.002", "-W", "1", to)
+	var out syncBuffer
 	cmd.Stdout = &out
 	must(r.t, cmd.Start())
+	more := func() {
+		n := strings.Count(out.String(), "bytes from")
+		eventually(r.t, "answers", func() bool { return strings.Count(out.String(), "bytes from") >= n+20 })
+	}
+	more()
 	f()
-	time.Sleep(50 * time.Millisecond) // the last answers
+	more()
 	cmd.Process.Signal(os.Interrupt)
 	cmd.Wait()
 	var sent, got int
@@ -130,7 +135,7 @@ func (r *rig) flood(ns, to string, f func()) int {
 			fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &got)
 		}
 	}
-	if sent < 10 {
+	if sent < 40 {
 		r.t.Fatalf("only %d pings sent: %s", sent, out.String())
 	}
 	r.t.Logf("%d pings, %d answers", sent, got)
@@ -141,7 +146,7 @@ func TestSameConfigurationLosesNothing(t *testing.T) {
 	r, cfg := twoPorts(t)
 	r.ping("h1", "10.2.0.2")
 	lost := r.flood("h1", "10.2.0.2", func() {
-		for range 20 {
+		for range 100 {
 			r.configure(cfg)
 		}
 		// A change elsewhere does no harm either.
@@ -150,7 +155,7 @@ func TestSameConfigurationLosesNothing(t *testing.T) {
 		more.Interfaces = append(more.Interfaces[:2:2], wire.InterfaceConfig{
 			ID: ifaceID(1, 3), Name: "vlan", Port: portID(1, 2), VLAN: 5, VRF: red, MTU: 1500, Addresses: prefixes("10.3.0.1/24"),
 		})
-		for range 5 {
+		for range 30 {
 			r.configure(more)
 			r.configure(cfg)
 		}

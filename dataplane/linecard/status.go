@@ -10,6 +10,7 @@ import (
 	"godwit/cluster/bus"
 	"godwit/cluster/wire"
 	"godwit/dataplane/graph"
+	"godwit/dataplane/hostif"
 	"godwit/dataplane/netdev"
 	"godwit/dataplane/pipeline"
 	"godwit/dataplane/worker"
@@ -177,13 +178,22 @@ func (a *Agent) portDrops() []graph.DropCount {
 }
 
 func (a *Agent) hostDrops() []graph.DropCount {
-	d := graph.DropCount{Node: "host", Reason: "refused", Help: "a TAP or TUN is down"}
-	for _, i := range a.ifaces {
-		if i.tap != nil {
-			d.Count += i.tap.Stats().TxErrors
+	refused := graph.DropCount{Node: "host", Reason: "refused", Help: "the host stack does not take the frame: its TAP is down"}
+	long := graph.DropCount{Node: "host", Reason: "too-long", Help: "from the host stack, longer than any buffer"}
+	add := func(d *hostif.Device) {
+		if d != nil {
+			s := d.Stats()
+			refused.Count += s.TxErrors
+			long.Count += s.TooLong
 		}
 	}
-	return []graph.DropCount{d}
+	for _, i := range a.ifaces {
+		add(i.tap)
+	}
+	for _, v := range a.vrfs {
+		add(v.tun)
+	}
+	return []graph.DropCount{refused, long}
 }
 
 // fibPage is how many routes a reply has unless the query says otherwise.
