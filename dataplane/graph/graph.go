@@ -19,7 +19,7 @@ type Packet struct {
 	// Data is the frame, from the Ethernet header; it lies in the buffer.
 	Data []byte
 	// addr is the buffer's offset in the pool's memory.
-	addr uint32
+	addr uint64
 
 	// Set by the port, then by nodes; meaning only between nodes of one pass.
 	Port   fib.PortID      // ingress port
@@ -27,10 +27,7 @@ type Packet struct {
 	Out    fib.InterfaceID // egress interface
 	VRF    fib.VRF
 	Group  uint32 // result of the lookup
-	Hash   uint32 // flow hash; set for the fabric only
-	Adj    uint32 // for other kinds of nodes
 	L3     uint16 // offset of the IP header in Data
-	Reason uint16 // for other kinds of nodes
 	InSlot uint16 // dense number of In on this card, from 1; 0: no ingress interface here
 	Flags  Flags
 }

@@ -18,13 +18,13 @@ type Pool struct {
 // NewPool cuts mem into chunks of the given size (a power of two, 2,048 or
 // 4,096). mem is the caller's to unmap, after the pool is no longer used.
 func NewPool(mem []byte, chunk int) (*Pool, error) {
-	if int64(len(mem)) > 1<<32 || chunk < 2048 || chunk&(chunk-1) != 0 || len(mem) < chunk {
+	if chunk < 2048 || chunk&(chunk-1) != 0 || len(mem) < chunk {
 		return nil, fmt.Errorf("pool of %d bytes in chunks of %d", len(mem), chunk)
 	}
 	n := len(mem) / chunk
 	p := &Pool{mem: mem, chunk: chunk, packets: make([]Packet, n), free: make([]*Packet, n)}
 	for i := range p.packets {
-		p.packets[i].addr = uint32(i * chunk)
+		p.packets[i].addr = uint64(i * chunk)
 		p.free[n-1-i] = &p.packets[i]
 	}
 	return p, nil
@@ -65,16 +65,16 @@ func (p *Pool) Room() int { return p.chunk - Headroom }
 // At finds the packet whose buffer holds the offset and makes [off, off+n) its Data.
 func (p *Pool) At(off uint64, n int) *Packet {
 	pkt := &p.packets[off/uint64(p.chunk)]
-	pkt.Data = p.mem[off : off+uint64(n) : uint64(pkt.addr)+uint64(p.chunk)]
+	pkt.Data = p.mem[off : off+uint64(n) : pkt.addr+uint64(p.chunk)]
 	return pkt
 }
 
 // Addr is the offset of the packet's buffer in the memory (for the fill ring).
-func (pkt *Packet) Addr() uint64 { return uint64(pkt.addr) }
+func (pkt *Packet) Addr() uint64 { return pkt.addr }
 
 // Offset is the offset of the packet's Data in the memory (for the TX ring).
 func (p *Pool) Offset(pkt *Packet) uint64 {
-	return uint64(pkt.addr) + uint64(p.chunk-cap(pkt.Data))
+	return pkt.addr + uint64(p.chunk-cap(pkt.Data))
 }
 
 // Grow moves the start of Data by n bytes towards the headroom (n > 0: longer;

@@ -158,7 +158,6 @@ func (n *Forward) adjacency(p *graph.Packet, g *Group) *neigh.Adjacency {
 	case m.Adj != nil:
 		return m.Adj
 	case m.Card != 0:
-		p.Hash = n.hash(p)
 		n.out.Fabric(p, m.Card, m.Out, m.gateway(n.dst(p)))
 		return nil
 	}
