@@ -95,7 +95,7 @@ const passed = -1 // not a drop
 // find finds the frame's interface and EtherType, or the reason to drop it.
 func (n *Input) find(p *graph.Packet) (*Entry, uint16, int) {
 	e := header.Ethernet(p.Data)
-	p.In, p.InSlot, p.Flags, p.L3 = 0, 0, 0, header.EthernetLen
+	p.In, p.Out, p.InSlot, p.Flags, p.L3 = 0, 0, 0, 0, header.EthernetLen
 	if !e.IsValid() {
 		return nil, 0, dropRunt
 	}

@@ -486,6 +486,18 @@ func TestInject(t *testing.T) {
 	}
 }
 
+// TestFreshPacket: nothing of a buffer's last packet shows in its next.
+func TestFreshPacket(t *testing.T) {
+	r := newRig(t, Options{})
+	r.know()
+	r.in(port1, udpVLAN(t, 100, "10.0.1.10", "10.0.2.20", 30))
+	r.in(port1, udp(t, "10.0.1.10", "203.0.113.1", 30))
+	if m := r.punts[0]; m.Out != 0 || m.VRF != red || m.In != lan1 || m.L3 != 14 || m.NextHop.IsValid() || m.Host {
+		t.Errorf("punted with %+v", m)
+	}
+	r.clear()
+}
+
 // TestInterfaceChange: MAC and MTU follow, a downed interface forwards nothing.
 func TestInterfaceChange(t *testing.T) {
 	r := newRig(t, Options{})
