@@ -3,7 +3,6 @@ package linecard
 import (
 	"errors"
 	"fmt"
-	"net"
 
 	"godwit/dataplane/afpacket"
 	"godwit/dataplane/graph"
@@ -25,7 +24,6 @@ type device interface {
 	open(w, workers int, u *xdp.Umem) (share, error)
 	// info is the mode, why it is not the best one, and the number of queues.
 	info() (mode, reason string, queues int)
-	mac() net.HardwareAddr
 	close() error
 }
 
@@ -55,11 +53,7 @@ func attach(name string, id fib.PortID, mode string, queues int) (device, error)
 		}
 		reason = err.Error()
 	}
-	l, err := netdev.Get(name)
-	if err != nil {
-		return nil, err
-	}
-	return &packetDevice{name: name, id: id, hw: l.MAC, reason: reason}, nil
+	return &packetDevice{name: name, id: id, reason: reason}, nil
 }
 
 type xdpDevice struct {
@@ -88,15 +82,14 @@ func (d *xdpDevice) info() (mode, reason string, queues int) {
 	return mode, d.Reason(), d.Queues()
 }
 
-func (d *xdpDevice) mac() net.HardwareAddr { return d.MAC() }
-func (d *xdpDevice) close() error          { return d.Close() }
+func (d *xdpDevice) close() error { return d.Close() }
 
 // packetDevice is a device without XDP: each worker has a socket of a fanout.
 type packetDevice struct {
 	name    string
 	id      fib.PortID
-	hw      net.HardwareAddr
 	reason  string
+	unmuted string // why the kernel's stack could not be kept away
 	workers int
 }
 
@@ -110,14 +103,16 @@ func (d *packetDevice) open(_, workers int, u *xdp.Umem) (share, error) {
 	if err != nil {
 		return nil, err
 	}
+	if muted, why := p.Muted(); !muted {
+		d.unmuted = "; the kernel sees the frames, too: " + why
+	}
 	return p, nil
 }
 
 func (d *packetDevice) info() (mode, reason string, queues int) {
-	return "afpacket", d.reason, d.workers
+	return "afpacket", d.reason + d.unmuted, d.workers
 }
-func (d *packetDevice) mac() net.HardwareAddr { return d.hw }
-func (d *packetDevice) close() error          { return nil }
+func (d *packetDevice) close() error { return nil }
 
 // errNoShare says that no worker has a queue.
 var errNoShare = errors.New("device has no queue")
