@@ -60,7 +60,7 @@ otherwise they stay, forwarding goes on, and the next routing engine takes over.
 	c.Flags().StringVar(&f.runDir, "run-dir", "/run/godwit", "sockets and rings")
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/godwit", "what survives a restart: the configuration in force")
 	c.Flags().StringVar(&f.instance, "instance", "godwit", "name of the router: prefix of its namespaces")
-	c.Flags().StringVar(&f.config, "config", "", "configuration to start with (default: the one that was in force)")
+	c.Flags().StringVar(&f.config, "config", "", "configuration to start with; after a restart under the same supervisor, and by default, the one that was in force")
 	return c
 }
 
@@ -80,7 +80,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	loop := event.New(f.name)
 	host := kernel.New(f.instance)
 	r := router.New(router.Options{
-		Instance: f.instance, RunDir: f.runDir, StateDir: f.stateDir, Config: f.config,
+		Instance: f.instance, RunDir: f.runDir, StateDir: f.stateDir, Config: f.config, Parent: os.Getppid(),
 		Loop: loop, Bus: b, Host: host, Leftovers: host, Log: log,
 		Info: wire.ModuleInfo{
 			Name: f.name, Role: "router", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),

@@ -234,3 +234,22 @@ func FuzzCaptureFrame(f *testing.F) {
 		}
 	})
 }
+
+func TestStartFileCountsOnce(t *testing.T) {
+	dir := t.TempDir()
+	if restarted(dir, 77) {
+		t.Error("restarted before it started")
+	}
+	if err := markStart(dir, 77); err != nil {
+		t.Fatal(err)
+	}
+	if !restarted(dir, 77) || restarted(dir, 78) {
+		t.Error("does not tell supervisors apart")
+	}
+	if err := markStart(dir, 0); err != nil || restarted(dir, 0) {
+		t.Errorf("without a supervisor: %v", err)
+	}
+	if err := unmarkStart(dir); err != nil || restarted(dir, 77) || unmarkStart(dir) != nil {
+		t.Errorf("unmark: %v", err)
+	}
+}

@@ -25,6 +25,7 @@ type Options struct {
 	RunDir    string
 	StateDir  string
 	Config    string // file to start with; empty: the one that was in force
+	Parent    int    // process of the supervisor: Config counts for its first routing engine only; 0: none
 	Loop      *event.Loop
 	Bus       bus.Bus
 	Host      Host
@@ -83,7 +84,11 @@ func New(opt Options) *Router {
 // Start loads the configuration, takes over what a former routing engine left,
 // connects and serves. It is called before the loop runs.
 func (r *Router) Start() error {
-	cfg, saved, err := r.store.load(r.opt.Config)
+	file := r.opt.Config
+	if restarted(r.opt.RunDir, r.opt.Parent) {
+		file = ""
+	}
+	cfg, saved, err := r.store.load(file)
 	if err != nil {
 		return fmt.Errorf("load configuration: %w", err)
 	}
@@ -104,6 +109,9 @@ func (r *Router) Start() error {
 		if err := r.store.save(cfg); err != nil {
 			return err
 		}
+	}
+	if err := markStart(r.opt.RunDir, r.opt.Parent); err != nil {
+		return err
 	}
 	for key := range gateKeysOf(cfg) {
 		r.gate.wait(key)
@@ -164,7 +172,7 @@ func (r *Router) Close(clean bool) error {
 	}
 	r.closers = nil
 	if clean {
-		errs = append(errs, r.opt.Host.Clean())
+		errs = append(errs, r.opt.Host.Clean(), unmarkStart(r.opt.RunDir))
 	}
 	return errors.Join(errs...)
 }

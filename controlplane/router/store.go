@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"godwit/controlplane/config"
 )
@@ -58,6 +59,32 @@ func (s store) save(c *config.Config) (err error) {
 		return err
 	}
 	return syncDir(s.dir)
+}
+
+// startMark names the supervisor under which a routing engine has started.
+const startMark = "router.parent"
+
+// restarted tells whether a routing engine has started under this supervisor
+// before: then the configuration that was in force comes before the file to
+// start with. parent is the supervisor's process; 0: none.
+func restarted(runDir string, parent int) bool {
+	text, err := os.ReadFile(filepath.Join(runDir, startMark))
+	return err == nil && parent != 0 && string(text) == strconv.Itoa(parent)
+}
+
+func markStart(runDir string, parent int) error {
+	if err := os.WriteFile(filepath.Join(runDir, startMark), []byte(strconv.Itoa(parent)), 0o600); err != nil {
+		return fmt.Errorf("mark start: %w", err)
+	}
+	return nil
+}
+
+func unmarkStart(runDir string) error {
+	err := os.Remove(filepath.Join(runDir, startMark))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func syncDir(dir string) error {
