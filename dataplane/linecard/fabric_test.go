@@ -2,10 +2,12 @@ package linecard
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +141,30 @@ func TestKilledCardLeavesTheOtherWorking(t *testing.T) {
 	}
 	for _, from := range []string{"h1", "h2"} {
 		r.ping(from, map[string]string{"h1": "10.2.0.2", "h2": "10.1.0.2"}[from])
+	}
+}
+
+func TestGarbageInARingIsCountedAndHeals(t *testing.T) {
+	r := twoCards(t)
+	r.ping("h1", "10.2.0.2")
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, ring := range []string{"1-2", "2-1"} {
+		f, err := os.OpenFile(filepath.Join(r.dir, "fabric", ring), os.O_RDWR, 0)
+		must(t, err)
+		defer f.Close()
+		for range 5 {
+			junk := make([]byte, 8<<10) // indices, flags and the first slots
+			for i := range junk {
+				junk[i] = byte(rng.Uint32())
+			}
+			if _, err := f.WriteAt(junk, 0); err != nil {
+				t.Fatal(err)
+			}
+			r.ping("h1", "10.2.0.2")
+		}
+	}
+	if n := r.drop(1, "fabric", "corrupt") + r.drop(2, "fabric", "corrupt"); n == 0 {
+		t.Error("no corrupt slot was counted")
 	}
 }
 
