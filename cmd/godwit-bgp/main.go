@@ -71,7 +71,6 @@ func run(o options) error {
 	if o.name == "" {
 		o.name = "bgp-" + o.vrf
 	}
-	bgp.Tune()
 	level := new(slog.LevelVar)
 	var handler slog.Handler = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})
 	if os.Getenv("GODWIT_LOG_FORMAT") == "json" {
@@ -91,7 +90,7 @@ func run(o options) error {
 	defer b.Close()
 	loop := event.New("bgp")
 	s := bgp.NewSpeaker(loop, bgp.Options{
-		VRF: o.vrf, RunDir: o.runDir, Log: log, Level: level,
+		VRF: o.vrf, RunDir: o.runDir, Log: log, Level: level, Tuner: bgp.NewTuner(),
 		Module: wire.ModuleInfo{Name: o.name, Role: "bgp", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now()},
 	})
 	service, err := s.Serve(b, fib.VRF(o.vrfID))

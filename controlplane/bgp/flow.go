@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"errors"
+	"runtime/debug"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -72,6 +73,13 @@ func (s *Speaker) send(soon bool) bool {
 		}
 	}
 	return true
+}
+
+// tune gives memory back when a bulk load is over.
+func (s *Speaker) tune() {
+	if s.opt.Tuner.tick(s.loop.Now(), s.feed.lastChange()) {
+		s.slow.Async(func() error { debug.FreeOSMemory(); return nil }, func(error) {})
+	}
 }
 
 // syncTick looks for peers to give up.

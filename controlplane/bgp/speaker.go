@@ -27,6 +27,7 @@ type Options struct {
 	Module wire.ModuleInfo // answer to GetModule
 	Log    *slog.Logger
 	Level  *slog.LevelVar // of Log: gobgp's log-level command; may be nil
+	Tuner  *Tuner         // of the process; may be nil
 }
 
 // Speaker is the BGP speaker of one VRF. It belongs to the event loop of its
@@ -83,6 +84,9 @@ func NewSpeaker(l *event.Loop, o Options) *Speaker {
 	}
 	s.srv = server{log: o.Log, level: o.Level, socket: filepath.Join(o.RunDir, "bgp", o.VRF+".sock"), addresses: listAddresses}
 	s.slow.Every(limitTick, s.checkLimits)
+	if o.Tuner != nil {
+		s.slow.Every(time.Second, s.tune)
+	}
 	return s
 }
 
@@ -242,6 +246,9 @@ func (s *Speaker) peerNews(n peerNews) {
 	n.limited = p.limited
 	now := s.loop.Now()
 	s.sync.news(n, p.cfg.Families, now)
+	if n.state == established && p.status.State != established {
+		s.opt.Tuner.begin(now)
+	}
 	if p.news(n, now) {
 		s.opt.Log.Info("neighbour", "address", n.address, "state", p.status.State, "reason", n.reason)
 		s.tellPeer(p)

@@ -1,23 +1,101 @@
 package bgp
 
 import (
+	"bufio"
+	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"strings"
+	"time"
 )
 
-// Tune sets the garbage collector for a process that holds a BGP table: a
-// collection walks the whole table, and GoBGP makes garbage of the table's size
-// several times while it is learned. GOGC and GOMEMLIMIT override it.
-func Tune() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// Tuner sets the garbage collector of a process that holds a BGP table. While a
+// table is learned, GoBGP makes garbage of several times its size, and each
+// collection walks what is there already: half of the processor time of a full
+// table. So collections wait, within bounds, until the table is in; then the
+// memory goes back to the system.
+type Tuner struct {
+	limit   uint64 // bytes of heap before the first collection of a bulk load
+	bulk    bool
+	entered time.Time
+}
+
+// Bounds of a bulk load's heap, in bytes: a quarter of the memory that is free
+// when the process starts, within these. A full IPv4 table makes 3 GiB in all.
+const (
+	minBulk = 256 << 20
+	maxBulk = 3 << 30
+)
+
+// bulkQuiet without a change ends a bulk load.
+const bulkQuiet = 3 * time.Second
+
+// NewTuner makes the tuner of this process; nil if GOGC or GOMEMLIMIT say what
+// to do.
+func NewTuner() *Tuner {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return nil
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
+	return &Tuner{limit: min(max(availableMemory()/4, minBulk), maxBulk)}
+}
+
+// begin begins a bulk load.
+func (t *Tuner) begin(now time.Time) {
+	if t == nil {
+		return
+	}
+	t.entered = now
+	if !t.bulk {
+		t.bulk = true
+		debug.SetMemoryLimit(int64(t.limit))
+		debug.SetGCPercent(-1)
 	}
 }
 
-const (
-	gcPercent   = 300
-	memoryLimit = 3 << 30 // bytes; soft: above it, collections come more often
-)
+// tick ends the bulk load when nothing has changed for a while, or what is
+// really in use fills half of the bound, so that collections would follow each
+// other closely. It tells whether memory should go back to the system.
+func (t *Tuner) tick(now, lastChange time.Time) bool {
+	if t == nil || !t.bulk {
+		return false
+	}
+	quiet := now.Sub(t.entered) >= bulkQuiet && now.Sub(lastChange) >= bulkQuiet
+	if !quiet && liveHeap() < t.limit/2 {
+		return false
+	}
+	t.bulk = false
+	debug.SetGCPercent(100)
+	debug.SetMemoryLimit(math.MaxInt64)
+	return quiet
+}
+
+// liveHeap is what the last collection found in use, in bytes.
+func liveHeap() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	if s[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return s[0].Value.Uint64()
+}
+
+// availableMemory is MemAvailable in bytes, 0 if unknown.
+func availableMemory() uint64 {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for in := bufio.NewScanner(f); in.Scan(); {
+		if rest, ok := strings.CutPrefix(in.Text(), "MemAvailable:"); ok {
+			var kb uint64
+			if _, err := fmt.Sscan(rest, &kb); err != nil {
+				return 0
+			}
+			return kb << 10
+		}
+	}
+	return 0
+}

@@ -79,7 +79,6 @@ const reconnect wire.Kind = 9999
 
 // speakerMain is the speaker process.
 func speakerMain(dir string) error {
-	Tune()
 	if name := os.Getenv("GODWIT_BGP_TEST_PROFILE"); name != "" {
 		f, err := os.Create(name)
 		if err != nil {
@@ -91,7 +90,7 @@ func speakerMain(dir string) error {
 		defer pprof.StopCPUProfile()
 	}
 	loop := event.New("bgp")
-	s := NewSpeaker(loop, Options{VRF: "red", RunDir: dir, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	s := NewSpeaker(loop, Options{Tuner: NewTuner(), VRF: "red", RunDir: dir, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Module: wire.ModuleInfo{Name: "bgp-red", PID: os.Getpid()}})
 	ctx, cancel := context.WithCancel(context.Background())
 	sigs := make(chan os.Signal, 1)
