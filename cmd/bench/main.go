@@ -37,6 +37,7 @@ type benchmark struct {
 func main() {
 	all := []benchmark{
 		{"fib", benchFIB},
+		{"converge", benchConverge},
 		{"forward", benchForward},
 	}
 	if err := run(all, os.Args[1:]); err != nil {
