@@ -53,6 +53,7 @@ func root() *cobra.Command {
 		return cmd.Run()
 	}}
 	run.Flags().IntVar(&m.Memory, "memory", 1024, "MiB")
+	run.Flags().StringVar(&m.Accel, "accel", "", "QEMU's accelerator, for example kvm; default: software emulation")
 	run.Flags().IntVar(&m.CPUs, "cpus", 2, "processors")
 	r.AddCommand(mk, run)
 	return r

@@ -14,6 +14,7 @@ type Machine struct {
 	Config string     // configuration handed over at boot; empty: what is in the image
 	Memory int        // MiB; 0: 1024
 	CPUs   int        // 0: 2
+	Accel  string     // QEMU's accelerator; empty: software emulation
 	NICs   []*os.File // open TAPs, in the order of the guest's eth0, eth1, …
 	Append string     // more words for the kernel's command line
 	Work   string     // folder for the initramfs with the configuration
@@ -22,7 +23,8 @@ type Machine struct {
 }
 
 // Command is the QEMU that runs the machine, with the console on its standard
-// input and output. Software emulation is used where there is no KVM.
+// input and output. Software emulation is the default: a /dev/kvm that is there
+// need not work (nested virtualisation).
 func (m Machine) Command() (*exec.Cmd, error) {
 	initramfs := filepath.Join(m.Dir, "initramfs.gz")
 	if m.Config != "" {
@@ -32,11 +34,15 @@ func (m Machine) Command() (*exec.Cmd, error) {
 		}
 		initramfs = joined
 	}
+	accel := m.Accel
+	if accel == "" {
+		accel = "tcg,thread=multi"
+	}
 	serial := "stdio"
 	if m.Monitor {
 		serial = "mon:stdio"
 	}
-	args := []string{"-accel", accelerator(), "-cpu", "max", "-nographic", "-no-reboot", "-nodefaults",
+	args := []string{"-accel", accel, "-cpu", "max", "-nographic", "-no-reboot", "-nodefaults",
 		"-serial", serial, "-m", strconv.Itoa(or(m.Memory, 1024)), "-smp", strconv.Itoa(or(m.CPUs, 2)),
 		"-kernel", filepath.Join(m.Dir, "vmlinuz"), "-initrd", initramfs,
 		"-append", "console=ttyS0 quiet panic=-1 net.ifnames=0 " + m.Append}
@@ -79,14 +85,6 @@ func (m Machine) withConfig(initramfs string) (string, error) {
 		return "", err
 	}
 	return joined, f.Close()
-}
-
-func accelerator() string {
-	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
-		f.Close()
-		return "kvm"
-	}
-	return "tcg,thread=multi"
 }
 
 func or(v, d int) int {
