@@ -164,8 +164,9 @@ func TestECMPSpreadsFlowsAndKeepsThem(t *testing.T) {
 	b := sniff(t, shared.node("up-b"), "eth0", "udp and dst 198.51.100.1")
 	// 300 flows of 2 packets each.
 	sh(t, shared.node("cust-red"), `python3 -c '
-import socket
+import socket, time
 for i in range(300):
+    if i %% 20 == 19: time.sleep(0.005)
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.bind(("10.0.1.2", 20000+i))
     for j in range(2): s.sendto(b"flow %%d" %% i, ("198.51.100.1", 9))
