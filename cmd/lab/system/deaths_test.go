@@ -122,7 +122,7 @@ func TestForwardingGoesOnWhileTheRoutingEngineIsDead(t *testing.T) {
 
 func TestGarbageOnTheBusHarmsNobody(t *testing.T) {
 	shared.converged(t)
-	sh(t, shared.r1, `python3 - <<'X'
+	sh(t, shared.r1, `/usr/bin/python3 - <<'X'
 import glob, os, socket, stat
 for path in [%q] + glob.glob(%q):
     if not stat.S_ISSOCK(os.stat(path).st_mode): continue

@@ -61,7 +61,7 @@ func TestHostileFramesAreNamedDropsAndHarmNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sh(t, cust, `python3 -W ignore -c '
+		sh(t, cust, `/usr/bin/python3 -W ignore -c '
 from scapy.all import *
 r = %q
 sendp(%s, iface="eth0", count=%d, verbose=0)'`, mac, h.frame, copies)
@@ -95,7 +95,7 @@ func TestICMPErrorsDoNotLoop(t *testing.T) {
 	shared.converged(t)
 	cust := shared.node("cust-red")
 	stop := sniff(t, cust, "eth0", "icmp")
-	sh(t, cust, `python3 -W ignore -c '
+	sh(t, cust, `/usr/bin/python3 -W ignore -c '
 from scapy.all import *
 inner = IP(src="10.0.1.1",dst="10.0.1.2")/ICMP(type=3,code=1)/IP(src="10.0.1.2",dst="240.0.0.1")/UDP()
 for dst in ("100.99.0.1", "10.0.1.77", "203.0.113.130"):

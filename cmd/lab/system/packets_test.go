@@ -163,7 +163,7 @@ func TestECMPSpreadsFlowsAndKeepsThem(t *testing.T) {
 	a := sniff(t, shared.node("up-a"), "eth0", "udp and dst 198.51.100.1")
 	b := sniff(t, shared.node("up-b"), "eth0", "udp and dst 198.51.100.1")
 	// 300 flows of 2 packets each.
-	sh(t, shared.node("cust-red"), `python3 -c '
+	sh(t, shared.node("cust-red"), `/usr/bin/python3 -c '
 import socket, time
 for i in range(300):
     if i %% 20 == 19: time.sleep(0.005)
