@@ -1,7 +1,6 @@
 package event
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -13,17 +12,21 @@ type Handler struct {
 	class Class
 	loop  *Loop
 
-	keyMu     sync.Mutex
-	keys      map[any]*keyed // waiting events of PostKey
-	coalesced uint64
-
 	deadline atomic.Int64 // ns from post or due time to start; 0: none
+	heavy    bool         // runs are long: the CPU time of each is measured; the loop's own
 
-	mu     sync.Mutex // the loop writes, Stats reads
-	run    histogram
-	delay  histogram
-	missed uint64 // deadlines
-	slow   uint64 // runs longer than SlowAfter
+	// Guarded by the loop's statMu.
+	run       histogram
+	delay     histogram
+	missed    uint64 // deadlines
+	slow      uint64 // runs longer than SlowAfter
+	starved   uint64 // waits longer than StarvedAfter
+	coalesced uint64
+	cpu       cpuSamples
+	warn      [numWarnings]warnCount
+
+	armed int // timers in the wheel; guarded by the loop's timerMu
+	fired uint64
 }
 
 // Handler registers the handler name in a class, or returns the registered one.
@@ -52,20 +55,49 @@ func (h *Handler) Class() Class { return h.class }
 // Loop returns the loop that runs the handler.
 func (h *Handler) Loop() *Loop { return h.loop }
 
-// Post queues f to run on the loop. It never blocks: ErrFull when the class's
-// bound is reached, ErrStopped when the loop has ended.
-func (h *Handler) Post(f func()) error { return h.post(f, false) }
+// Post queues f to run on the loop. When the class's bound is reached, its
+// policy decides: by default Post never blocks and answers ErrFull. ErrStopped
+// when the loop has ended.
+func (h *Handler) Post(f func()) error {
+	if h.loop.classes[h.class].policy == Coalesce {
+		return h.PostKey(nil, f)
+	}
+	return h.post(f, false)
+}
 
 func (h *Handler) post(f func(), force bool) error {
 	l := h.loop
 	if l.stopping.Load() {
 		return ErrStopped
 	}
-	err := l.classes[h.class].push(item{h: h, f: f, at: l.clock.mono()}, force)
+	err := l.classes[h.class].push(item{h: h, f: f, at: l.clock.mono(), forced: force}, l.onLoop)
 	if err == nil {
 		l.rouse()
 	}
 	return err
+}
+
+// PostKey queues f like Post, unless an event of h with the same key waits: f
+// then takes that one's place in the queue. So a state that changes faster than
+// the loop runs costs one event, with its newest value. The key must be
+// comparable.
+func (h *Handler) PostKey(key any, f func()) error {
+	l := h.loop
+	if l.stopping.Load() {
+		return ErrStopped
+	}
+	replaced, err := l.classes[h.class].pushKey(item{h: h, f: f, at: l.clock.mono()}, key, l.onLoop)
+	switch {
+	case err != nil:
+		return err
+	case replaced:
+		l.statMu.Lock()
+		h.coalesced++
+		l.statMu.Unlock()
+	default:
+		l.rouse()
+	}
+	return nil
 }
 
 // Async runs work on a goroutine of its own, then done with its error as an
@@ -86,21 +118,6 @@ func (h *Handler) Async(work func() error, done func(error)) {
 // SetDeadline sets how long an event of h may wait before it starts; later
 // starts count as missed. 0 is no deadline.
 func (h *Handler) SetDeadline(d time.Duration) { h.deadline.Store(int64(d)) }
-
-// account adds one run to the statistics.
-func (h *Handler) account(wait, run int64) {
-	deadline := h.deadline.Load()
-	h.mu.Lock()
-	h.delay.add(wait)
-	h.run.add(run)
-	if deadline > 0 && wait > deadline {
-		h.missed++
-	}
-	if run > int64(SlowAfter) {
-		h.slow++
-	}
-	h.mu.Unlock()
-}
 
 // After runs f once, d from now, as an event of h: not earlier, and at most one
 // tick (0.26 ms) plus the queueing later.

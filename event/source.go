@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,44 +17,78 @@ import (
 )
 
 // Source feeds a loop with events from outside until it is closed or the loop
-// ends. Each has a goroutine that waits and one that ends it with the loop.
+// ends. Sources come and go while the loop runs. Each has a goroutine that waits.
 type Source struct {
+	loop   *Loop
+	kind   string   // "signal", "child", "netlink", …
+	name   string   // of what it watches
+	h      *Handler // nil: it only observes the loop
+	since  time.Time
+	events atomic.Uint64 // posted
+	lost   atomic.Uint64 // refused by a full queue, or lost before they came
 	once   sync.Once
 	closed chan struct{}
-	stop   func()
-	wg     sync.WaitGroup
+	// forgotten: closed by its user, not by its own end
+	forgotten atomic.Bool
+	full      atomic.Bool // an event waits that tells of lost ones
+	stop      func()
+	wg        sync.WaitGroup
 }
 
 // newSource runs feed on a goroutine; stop makes feed return.
-func newSource(l *Loop, stop func(), feed func(*Source)) *Source {
-	s := &Source{closed: make(chan struct{}), stop: stop}
+func (l *Loop) newSource(kind, name string, h *Handler, stop func(), feed func(*Source)) *Source {
+	s := &Source{loop: l, kind: kind, name: name, h: h, since: time.Now(), closed: make(chan struct{}), stop: stop}
+	l.sourceMu.Lock()
+	l.sources = append(l.sources, s)
+	l.sourceMu.Unlock()
 	s.wg.Go(func() {
 		feed(s)
 		s.end()
 	})
-	go s.closeWith(l)
+	select {
+	case <-l.done: // it may not have seen this source
+		s.end()
+	default:
+	}
 	return s
 }
 
-// closeWith closes the source when the loop ends.
-func (s *Source) closeWith(l *Loop) {
-	select {
-	case <-l.done:
-		s.Close()
-	case <-s.closed:
+// post queues f as an event of the source, which is void once the source is
+// closed. forced events are few and not to be lost.
+func (s *Source) post(f func(), forced bool) error {
+	err := s.h.post(func() {
+		if !s.forgotten.Load() {
+			f()
+		}
+	}, forced)
+	if err == nil {
+		s.events.Add(1)
+	} else {
+		s.lost.Add(1)
 	}
+	return err
 }
 
-// Close ends the source. Events that wait already still run.
+// Close ends the source: none of its events runs once Close has returned. Only
+// where an event of the source calls it does Close not wait for that one.
 func (s *Source) Close() {
+	s.forgotten.Store(true)
 	s.end()
 	s.wg.Wait()
+	if s.h != nil {
+		s.loop.settle(s.h)
+	}
 }
 
 func (s *Source) end() {
 	s.once.Do(func() {
 		close(s.closed)
 		s.stop()
+		s.loop.sourceMu.Lock()
+		defer s.loop.sourceMu.Unlock()
+		if i := slices.Index(s.loop.sources, s); i >= 0 {
+			s.loop.sources = slices.Delete(s.loop.sources, i, i+1)
+		}
 	})
 }
 
@@ -59,11 +97,15 @@ func (s *Source) end() {
 func (l *Loop) Signal(h *Handler, f func(os.Signal), sigs ...os.Signal) *Source {
 	c := make(chan os.Signal, len(sigs)+1)
 	signal.Notify(c, sigs...)
-	return newSource(l, func() { signal.Stop(c) }, func(s *Source) {
+	names := make([]string, len(sigs))
+	for i, sig := range sigs {
+		names[i] = sig.String()
+	}
+	return l.newSource("signal", strings.Join(names, ", "), h, func() { signal.Stop(c) }, func(s *Source) {
 		for {
 			select {
 			case sig := <-c:
-				_ = h.post(func() { f(sig) }, true) // few, and not to be lost
+				_ = s.post(func() { f(sig) }, true)
 			case <-s.closed:
 				return
 			}
@@ -84,7 +126,7 @@ func (l *Loop) Child(h *Handler, pid int, f func(syscall.WaitStatus, error)) (*S
 		file.Close()
 		return nil, fmt.Errorf("watch process %d: %w", pid, err)
 	}
-	return newSource(l, func() { file.Close() }, func(*Source) {
+	return l.newSource("child", strconv.Itoa(pid), h, func() { file.Close() }, func(s *Source) {
 		var status syscall.WaitStatus
 		var got int
 		var waitErr error
@@ -93,7 +135,7 @@ func (l *Loop) Child(h *Handler, pid int, f func(syscall.WaitStatus, error)) (*S
 			return got != 0 || (waitErr != nil && !errors.Is(waitErr, syscall.EINTR))
 		})
 		if err == nil {
-			_ = h.post(func() { f(status, waitErr) }, true)
+			_ = s.post(func() { f(status, waitErr) }, true)
 		}
 	}), nil
 }
@@ -112,11 +154,11 @@ func (l *Loop) Readable(h *Handler, c Pollable, f func()) (*Source, error) {
 		return nil, fmt.Errorf("watch file: %w", err)
 	}
 	stop := func() { _ = c.SetReadDeadline(time.Unix(1, 0)) } // breaks the wait
-	return newSource(l, stop, func(s *Source) {
+	return l.newSource("readable", nameOf(c), h, stop, func(s *Source) {
 		defer c.SetReadDeadline(time.Time{})
 		ran := make(chan struct{}, 1)
 		for raw.Read(readable) == nil {
-			if h.post(func() { f(); ran <- struct{}{} }, true) != nil {
+			if s.post(func() { f(); ran <- struct{}{} }, true) != nil {
 				return
 			}
 			select {
@@ -133,4 +175,11 @@ func readable(fd uintptr) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return n > 0 || (err != nil && !errors.Is(err, unix.EINTR))
+}
+
+func nameOf(c any) string {
+	if f, ok := c.(interface{ Name() string }); ok {
+		return f.Name()
+	}
+	return fmt.Sprintf("%T", c)
 }

@@ -18,6 +18,7 @@ const SlowAfter = 10 * time.Millisecond
 // Stats are a loop's figures since its start, or since Clear.
 type Stats struct {
 	Loop     string         `json:"loop"`
+	Window   time.Duration  `json:"window_ns"`         // since the start or Clear
 	Busy     time.Duration  `json:"busy_ns"`           // time in handlers
 	Timers   int            `json:"timers"`            // armed now
 	Missed   uint64         `json:"missed"`            // runs of periodic timers left out, because the loop was late
@@ -25,6 +26,7 @@ type Stats struct {
 	Since    time.Duration  `json:"running_ns"`        // how long it has been running
 	Classes  []ClassStats   `json:"classes"`
 	Handlers []HandlerStats `json:"handlers"` // the one that ran longest first
+	Sources  []SourceStats  `json:"sources"`  // open now, as added
 }
 
 // ClassStats are the figures of a priority class.
@@ -33,26 +35,58 @@ type ClassStats struct {
 	Queued  int    `json:"queued"`
 	Max     int    `json:"max"`
 	Bound   int    `json:"bound"`
+	Policy  string `json:"policy"` // of a full queue
 	Posted  uint64 `json:"posted"`
 	Full    uint64 `json:"full"`    // posts refused
+	Dropped uint64 `json:"dropped"` // oldest events dropped for newer ones
+	Blocked uint64 `json:"blocked"` // posts that waited for room
 	Starved uint64 `json:"starved"` // events that waited longer than StarvedAfter
 }
 
 // HandlerStats are the figures of a handler.
 type HandlerStats struct {
-	Name  string       `json:"name"`
-	Class string       `json:"class"`
-	Runs  uint64       `json:"runs"`
-	Slow  uint64       `json:"slow"`  // runs longer than SlowAfter
-	Run   Distribution `json:"run"`   // time of a run
-	Delay Distribution `json:"delay"` // from post or due time to start
+	Name  string        `json:"name"`
+	Class string        `json:"class"`
+	Runs  uint64        `json:"runs"`
+	CPU   time.Duration `json:"cpu_ns"` // of its runs, from samples
+	Slow  uint64        `json:"slow"`   // runs longer than SlowAfter
+	Run   Distribution  `json:"run"`    // time of a run
+	Delay Distribution  `json:"delay"`  // from post or due time to start
 
 	Deadline  time.Duration `json:"deadline_ns,omitempty"`
 	Missed    uint64        `json:"missed"`    // starts behind the deadline
 	Coalesced uint64        `json:"coalesced"` // posts with a key that replaced one that waited
+	Starved   uint64        `json:"starved"`   // waits longer than StarvedAfter
+
+	Armed int    `json:"timers_armed"` // now
+	Fired uint64 `json:"timers_fired"`
+
+	// Delays holds the histogram of Delay: how many events waited up to the
+	// bound of DelayBounds with the same index, and more than the one before.
+	// The last entry counts those above all bounds.
+	Delays []uint64 `json:"delays"`
 }
 
-// Distribution sums up durations. P99 is at most 12.5 % too high.
+// DelayBounds are the bounds of HandlerStats.Delays: powers of four from 1 µs.
+func DelayBounds() []time.Duration {
+	bounds := make([]time.Duration, 0, 12)
+	for shift := 10; shift <= 32; shift += 2 {
+		bounds = append(bounds, 1<<shift)
+	}
+	return bounds
+}
+
+// SourceStats are the figures of a source.
+type SourceStats struct {
+	Kind    string    `json:"kind"` // "signal", "child", "readable", "netlink", "files", "feed", "watchdog", "warnings"
+	Name    string    `json:"name"`
+	Handler string    `json:"handler,omitempty"`
+	Since   time.Time `json:"since"`
+	Events  uint64    `json:"events"`
+	Lost    uint64    `json:"lost"`
+}
+
+// Distribution sums up durations. The quantiles are at most 12.5 % too high.
 type Distribution struct {
 	Total time.Duration `json:"total_ns"`
 	Avg   time.Duration `json:"avg_ns"`
@@ -61,49 +95,84 @@ type Distribution struct {
 	Max   time.Duration `json:"max_ns"`
 }
 
-// Stats returns the figures of now. It may be called from any goroutine.
+// Stats returns the figures of now. It may be called from any goroutine, also
+// when the loop is stuck.
 func (l *Loop) Stats() Stats {
-	s := Stats{Loop: l.name, Busy: time.Duration(l.busy.Load()), Missed: l.late.Load()}
-	if h := l.current.Load(); h != nil {
+	s := Stats{Loop: l.name, Missed: l.late.Load(), Sources: l.sourceStats()}
+	begin := l.started.Load()
+	if h := l.running(); h != nil && begin != 0 {
 		s.Running = h.name
-		s.Since = time.Duration(max(l.clock.mono()-l.started.Load(), 0))
-	}
-	l.timerMu.Lock()
-	s.Timers = l.wheel.count
-	l.timerMu.Unlock()
-	for c := range l.classes {
-		s.Classes = append(s.Classes, l.classes[c].stats(Class(c)))
+		s.Since = time.Duration(max(l.clock.mono()-begin, 0))
 	}
 	l.handlerMu.Lock()
 	handlers := slices.Clone(l.order)
 	l.handlerMu.Unlock()
+	starved := [numClasses]uint64{}
 	for _, h := range handlers {
-		s.Handlers = append(s.Handlers, h.stats())
+		st := h.stats()
+		starved[h.class] += st.Starved
+		s.Handlers = append(s.Handlers, st)
+	}
+	l.statMu.Lock()
+	s.Busy = time.Duration(l.busy)
+	s.Window = time.Duration(l.clock.mono() - l.cleared)
+	l.statMu.Unlock()
+	l.timerMu.Lock()
+	s.Timers = l.wheel.count
+	l.timerMu.Unlock()
+	for c := range l.classes {
+		st := l.classes[c].stats(Class(c))
+		st.Starved = starved[c]
+		s.Classes = append(s.Classes, st)
 	}
 	slices.SortStableFunc(s.Handlers, func(a, b HandlerStats) int { return cmp.Compare(b.Run.Total, a.Run.Total) })
 	return s
 }
 
-// Clear sets all figures to zero; what waits and what is armed stays.
+func (l *Loop) sourceStats() []SourceStats {
+	l.sourceMu.Lock()
+	defer l.sourceMu.Unlock()
+	list := []SourceStats{}
+	for _, s := range l.sources {
+		st := SourceStats{Kind: s.kind, Name: s.name, Since: s.since, Events: s.events.Load(), Lost: s.lost.Load()}
+		if s.h != nil {
+			st.Handler = s.h.name
+		}
+		list = append(list, st)
+	}
+	return list
+}
+
+// Clear sets all figures to zero and empties the trace; what waits and what is
+// armed stays.
 func (l *Loop) Clear() {
-	l.busy.Store(0)
 	l.late.Store(0)
 	for c := range l.classes {
 		q := &l.classes[c]
 		q.mu.Lock()
-		q.posted, q.full, q.max = 0, 0, q.depth.Load()
+		q.posted, q.full, q.dropped, q.waited, q.max = 0, 0, 0, 0, q.depth.Load()
 		q.mu.Unlock()
-		q.starved.Store(0)
 	}
+	l.sourceMu.Lock()
+	for _, s := range l.sources {
+		s.events.Store(0)
+		s.lost.Store(0)
+	}
+	l.sourceMu.Unlock()
 	l.handlerMu.Lock()
 	defer l.handlerMu.Unlock()
+	l.timerMu.Lock()
 	for _, h := range l.order {
-		h.mu.Lock()
-		h.run, h.delay, h.missed, h.slow = histogram{}, histogram{}, 0, 0
-		h.mu.Unlock()
-		h.keyMu.Lock()
-		h.coalesced = 0
-		h.keyMu.Unlock()
+		h.fired = 0
+	}
+	l.timerMu.Unlock()
+	l.statMu.Lock()
+	defer l.statMu.Unlock()
+	l.busy, l.cleared = 0, l.clock.mono()
+	l.trace.next = 0
+	for _, h := range l.order {
+		h.run, h.delay, h.cpu = histogram{}, histogram{}, cpuSamples{}
+		h.missed, h.slow, h.starved, h.coalesced = 0, 0, 0, 0
 	}
 }
 
@@ -111,22 +180,27 @@ func (q *queue) stats(c Class) ClassStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return ClassStats{
-		Class: c.String(), Queued: int(q.depth.Load()), Max: int(q.max), Bound: int(q.bound),
-		Posted: q.posted, Full: q.full, Starved: q.starved.Load(),
+		Class: c.String(), Queued: int(q.depth.Load()), Max: int(q.max), Bound: int(q.bound), Policy: q.policy.String(),
+		Posted: q.posted, Full: q.full, Dropped: q.dropped, Blocked: q.waited,
 	}
 }
 
 func (h *Handler) stats() HandlerStats {
-	h.keyMu.Lock()
-	coalesced := h.coalesced
-	h.keyMu.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return HandlerStats{
-		Name: h.name, Class: h.class.String(), Runs: h.run.count, Slow: h.slow,
-		Run: h.run.distribution(), Delay: h.delay.distribution(),
-		Deadline: time.Duration(h.deadline.Load()), Missed: h.missed, Coalesced: coalesced,
+	l := h.loop
+	l.timerMu.Lock()
+	armed, fired := h.armed, h.fired
+	l.timerMu.Unlock()
+	l.statMu.Lock()
+	run, delay, cpu := h.run, h.delay, h.cpu
+	st := HandlerStats{
+		Name: h.name, Class: h.class.String(), Slow: h.slow, Deadline: time.Duration(h.deadline.Load()),
+		Missed: h.missed, Coalesced: h.coalesced, Starved: h.starved, Armed: armed, Fired: fired,
 	}
+	l.statMu.Unlock() // the loop goes on while we count
+	st.Runs, st.Run, st.Delay = run.count, run.distribution(), delay.distribution()
+	st.CPU = time.Duration(cpu.estimate(run.total))
+	st.Delays = delay.counts()
+	return st
 }
 
 const (
@@ -185,6 +259,20 @@ func (g *histogram) quantile(q float64) int64 {
 		}
 	}
 	return g.max
+}
+
+// counts sums the buckets up by DelayBounds.
+func (g *histogram) counts() []uint64 {
+	bounds := DelayBounds()
+	counts := make([]uint64, len(bounds)+1)
+	i := 0
+	for b, n := range g.bucket {
+		for i < len(bounds) && upper(b) > int64(bounds[i]) {
+			i++
+		}
+		counts[i] += n
+	}
+	return counts
 }
 
 func (g *histogram) distribution() Distribution {

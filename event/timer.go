@@ -4,7 +4,8 @@ import "time"
 
 // Timer runs a function at a time, as an event of its handler. Its methods may
 // be called from any goroutine. On the loop, Stop and Reset are exact: the
-// cancelled run does not happen. From elsewhere it may be running already.
+// cancelled run does not happen. From elsewhere it may be running already;
+// Cancel waits for that.
 type Timer struct {
 	h      *Handler
 	f      func()
@@ -35,6 +36,15 @@ func (t *Timer) Stop() bool {
 	return l.disarm(t)
 }
 
+// Cancel stops the timer for good measure: it does not run once Cancel has
+// returned. From another goroutine Cancel waits for the end of a run that has
+// begun; in the timer's own function, and in others of the loop, it is Stop.
+func (t *Timer) Cancel() bool {
+	was := t.Stop()
+	t.h.loop.settle(t.h)
+	return was
+}
+
 // Reset lets the timer run d from now, instead of when it was to run. A
 // periodic timer goes on from there.
 func (t *Timer) Reset(d time.Duration) { t.h.loop.arm(t, d) }
@@ -44,6 +54,7 @@ func (l *Loop) disarm(t *Timer) bool {
 	was := t.state
 	if was == timerArmed {
 		l.wheel.remove(t)
+		t.h.armed--
 	}
 	t.state = timerIdle
 	return was != timerIdle
@@ -87,6 +98,7 @@ func (l *Loop) armAt(t *Timer, due int64) bool {
 	t.due = due
 	t.state = timerArmed
 	l.wheel.add(t)
+	t.h.armed++
 	if at := l.wheel.time(t.tick); at < l.nextDue.Load() {
 		l.nextDue.Store(at)
 		return true
@@ -107,6 +119,7 @@ func (l *Loop) expire(now int64) {
 	l.timerMu.Lock()
 	defer l.timerMu.Unlock()
 	for _, t := range l.wheel.expire(now) {
+		t.h.armed--
 		l.enqueue(t, t.due)
 	}
 	l.nextDue.Store(l.wheel.nextTime())
@@ -121,7 +134,7 @@ func (l *Loop) enqueue(t *Timer, due int64) {
 		at = l.clock.mono()
 	}
 	// Refused only by a loop that ended.
-	_ = l.classes[t.h.class].push(item{h: t.h, timer: t, at: at}, true)
+	_ = l.classes[t.h.class].push(item{h: t.h, timer: t, at: at, forced: true}, nil)
 }
 
 // take claims an expired timer's run: nil if it was cancelled meanwhile. If it
@@ -134,6 +147,7 @@ func (l *Loop) take(t *Timer) func() {
 		return nil
 	}
 	t.state = timerIdle
+	t.h.fired++
 	if t.period > 0 {
 		now, from := l.clock.now(), t.due
 		due := l.jittered(t, from, from+int64(t.period))

@@ -164,6 +164,7 @@ func (w *wheel) clear() {
 		for t != nil {
 			w.unlink(t)
 			t.state = timerIdle
+			t.h.armed--
 			t = w.slots[pos]
 		}
 	}

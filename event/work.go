@@ -5,38 +5,6 @@ import (
 	"time"
 )
 
-// keyed is a waiting event with a key.
-type keyed struct{ f func() }
-
-// PostKey queues f like Post, unless an event of h with the same key waits: f
-// then takes that one's place in the queue. So a state that changes faster than
-// the loop runs costs one event, with its newest value. The key must be
-// comparable.
-func (h *Handler) PostKey(key any, f func()) error {
-	h.keyMu.Lock()
-	defer h.keyMu.Unlock()
-	if k := h.keys[key]; k != nil {
-		k.f = f
-		h.coalesced++
-		return nil
-	}
-	k := &keyed{f: f}
-	err := h.post(func() {
-		h.keyMu.Lock()
-		delete(h.keys, key)
-		f := k.f
-		h.keyMu.Unlock()
-		f()
-	}, false)
-	if err == nil {
-		if h.keys == nil {
-			h.keys = make(map[any]*keyed)
-		}
-		h.keys[key] = k
-	}
-	return err
-}
-
 // Slice runs step again and again, until it returns false, in slices of about
 // budget: between two slices other events run, also those of lower classes
 // that were posted before. It is for long work that must stay on the loop.
@@ -59,9 +27,10 @@ func (h *Handler) Slice(budget time.Duration, step func() (more bool)) error {
 
 // Task is a routine on the loop that may wait for work elsewhere in its middle.
 type Task struct {
-	h     *Handler
-	yield func(func() error) bool
-	err   error // of the last work
+	h       *Handler
+	yield   func(func() error) bool
+	err     error  // of the last work
+	routine uint64 // its goroutine
 }
 
 // Go runs routine as an event of h. Where the routine calls Await, the loop
@@ -73,6 +42,8 @@ func (h *Handler) Go(routine func(*Task)) error {
 		t := &Task{h: h}
 		next, stop := iter.Pull(func(yield func(func() error) bool) {
 			t.yield = yield
+			t.routine = goid()
+			h.loop.routine.Store(t.routine)
 			routine(t)
 		})
 		t.resume(next, stop)
@@ -83,7 +54,9 @@ func (h *Handler) Go(routine func(*Task)) error {
 func (t *Task) resume(next func() (func() error, bool), stop func()) {
 	tasks := t.h.loop.tasks
 	delete(tasks, t)
+	t.h.loop.routine.Store(t.routine)
 	work, more := next()
+	t.h.loop.routine.Store(0)
 	if !more {
 		return
 	}

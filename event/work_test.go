@@ -45,8 +45,8 @@ func TestPostKeyKeepsTheNewestInTheFirstPlace(t *testing.T) {
 	if want := []string{"d1", "a1", "d2", "a2"}; !slices.Equal(got, want) {
 		t.Errorf("ran %v, want %v", got, want)
 	}
-	if len(h.keys) != 0 {
-		t.Errorf("%d keys left", len(h.keys))
+	if n := len(l.classes[Normal].keys); n != 0 {
+		t.Errorf("%d keys left", n)
 	}
 }
 
