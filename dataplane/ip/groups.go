@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godwit/dataplane/ethernet"
 	"godwit/dataplane/neigh"
 	"godwit/fib"
 )
@@ -18,7 +19,8 @@ type Member struct {
 	Glean bool             // the destination itself is the neighbour
 }
 
-// Group is a next-hop group as workers use it. Immutable.
+// Group is a next-hop group as workers use it. Immutable: a member that dies or
+// comes back makes a new one.
 type Group struct {
 	Kind    fib.Kind
 	one     *Member          // the only member; nil if there are several
@@ -41,17 +43,36 @@ type page [pageSize]atomic.Pointer[Group]
 // Groups are the next-hop groups of a card by dense index. One goroutine
 // writes; workers read without locks. An old group lives as long as a
 // worker looks at it (the garbage collector sees to that).
+//
+// A member whose port is down or whose gateway does not answer gets no packets
+// while another member is alive; the flows of the others stay where they are.
+// The card does so by itself; the routing engine's new group comes later.
 type Groups struct {
-	pages atomic.Pointer[[]*page]
-	card  fib.CardID
-	neigh *neigh.Table
-	pins  map[uint32][]*neigh.Adjacency // by index
+	pages    atomic.Pointer[[]*page]
+	card     fib.CardID
+	neigh    *neigh.Table
+	ifaces   *ethernet.Table
+	plans    map[uint32]*plan                         // by index; Forward groups
+	byAdj    map[*neigh.Adjacency]map[uint32]struct{} // groups of several members by gateway
+	byOut    map[fib.InterfaceID]map[uint32]struct{}  // ... by interface of this card
+	switches uint64                                   // groups made anew because a member died or came back
+}
+
+// plan is a group as the routing engine wants it.
+type plan struct {
+	members []*Member
+	weights []int
+	buckets []*Member // with all members alive
+	dead    []bool    // members as last published
 }
 
 // NewGroups makes an empty table; gateways are pinned in t.
 func NewGroups(card fib.CardID, t *neigh.Table) *Groups {
-	g := &Groups{card: card, neigh: t, pins: make(map[uint32][]*neigh.Adjacency)}
+	none, _ := ethernet.NewTable(card, nil, ethernet.NewSlots())
+	g := &Groups{card: card, neigh: t, ifaces: none, plans: make(map[uint32]*plan),
+		byAdj: make(map[*neigh.Adjacency]map[uint32]struct{}), byOut: make(map[fib.InterfaceID]map[uint32]struct{})}
 	g.pages.Store(&[]*page{})
+	t.Watch(g.gatewayChanged)
 	return g
 }
 
@@ -63,8 +84,10 @@ func (t *Groups) get(pages []*page, index uint32) *Group {
 	return pages[index/pageSize][index%pageSize].Load()
 }
 
-// Set makes or replaces a group.
-func (t *Groups) Set(now time.Time, index uint32, g fib.Group) {
+// Get finds a group; nil if there is none.
+func (t *Groups) Get(index uint32) *Group { return t.get(*t.pages.Load(), index) }
+
+func (t *Groups) publish(index uint32, g *Group) {
 	pages := *t.pages.Load()
 	if int(index/pageSize) >= len(pages) {
 		grown := append([]*page(nil), pages...)
@@ -74,22 +97,73 @@ func (t *Groups) Set(now time.Time, index uint32, g fib.Group) {
 		t.pages.Store(&grown)
 		pages = grown
 	}
-	var pins []*neigh.Adjacency
-	ng := &Group{Kind: g.Kind}
-	if g.Kind == fib.Forward {
-		members := make([]*Member, len(g.NextHops))
-		for i, nh := range g.NextHops {
-			members[i] = t.member(now, nh)
-			if a := members[i].Adj; a != nil {
-				pins = append(pins, a)
-			}
-		}
-		ng.spread(members, g.NextHops)
+	pages[index/pageSize][index%pageSize].Store(g)
+}
+
+// Set makes or replaces a group.
+func (t *Groups) Set(now time.Time, index uint32, g fib.Group) {
+	old := t.plans[index]
+	if g.Kind != fib.Forward {
+		t.publish(index, &Group{Kind: g.Kind})
+		t.forget(now, index, old)
+		return
 	}
-	pages[index/pageSize][index%pageSize].Store(ng)
-	t.unpin(now, index)
-	if len(pins) > 0 {
-		t.pins[index] = pins
+	p := &plan{members: make([]*Member, len(g.NextHops)), weights: make([]int, len(g.NextHops)), dead: make([]bool, len(g.NextHops))}
+	for i, nh := range g.NextHops {
+		p.members[i], p.weights[i] = t.member(now, nh), int(max(nh.Weight, 1))
+	}
+	if len(p.members) > 1 {
+		p.buckets = spread(p.members, p.weights)
+	}
+	for i, m := range p.members {
+		p.dead[i] = t.dead(m)
+	}
+	t.publish(index, p.group())
+	t.forget(now, index, old)
+	t.plans[index] = p
+	t.watch(index, p)
+}
+
+// watch notes on what the life of a group's members depends.
+func (t *Groups) watch(index uint32, p *plan) {
+	if len(p.members) < 2 {
+		return
+	}
+	for _, m := range p.members {
+		if m.Adj != nil {
+			note(t.byAdj, m.Adj, index)
+		}
+		if m.Card == 0 {
+			note(t.byOut, m.Out, index)
+		}
+	}
+}
+
+func note[K comparable](m map[K]map[uint32]struct{}, k K, index uint32) {
+	if m[k] == nil {
+		m[k] = make(map[uint32]struct{})
+	}
+	m[k][index] = struct{}{}
+}
+
+func drop[K comparable](m map[K]map[uint32]struct{}, k K, index uint32) {
+	if delete(m[k], index); len(m[k]) == 0 {
+		delete(m, k)
+	}
+}
+
+// forget undoes what Set noted for a group; p may be nil.
+func (t *Groups) forget(now time.Time, index uint32, p *plan) {
+	if p == nil {
+		return
+	}
+	delete(t.plans, index)
+	for _, m := range p.members {
+		drop(t.byOut, m.Out, index)
+		if m.Adj != nil {
+			drop(t.byAdj, m.Adj, index)
+			t.neigh.Unpin(now, m.Adj)
+		}
 	}
 }
 
@@ -107,30 +181,128 @@ func (t *Groups) member(now time.Time, nh fib.NextHop) *Member {
 	return m
 }
 
-// spread fills the buckets: each member as many as its weight, in proportion.
-func (g *Group) spread(members []*Member, hops []fib.NextHop) {
-	if len(members) == 1 {
-		g.one, g.adj = members[0], members[0].Adj
-		return
+// dead tells that nothing can be sent to a member now. Of another card's members the
+// routing engine knows.
+func (t *Groups) dead(m *Member) bool {
+	if m.Card != 0 {
+		return false
 	}
+	in := t.ifaces.Out(m.Out)
+	return in == nil || !in.Up || m.Adj != nil && m.Adj.Dead()
+}
+
+// SetInterfaces follows the interfaces: groups leave those that went down. It is
+// the first to be told, before the neighbours are.
+func (t *Groups) SetInterfaces(ifaces *ethernet.Table) {
+	old := t.ifaces
+	t.ifaces = ifaces
+	up := func(e *ethernet.Entry) bool { return e != nil && e.Up }
+	for id, groups := range t.byOut {
+		if up(old.Out(id)) != up(ifaces.Out(id)) {
+			t.review(groups)
+		}
+	}
+}
+
+func (t *Groups) gatewayChanged(a *neigh.Adjacency) { t.review(t.byAdj[a]) }
+
+// review publishes those groups anew whose members died or came back.
+func (t *Groups) review(groups map[uint32]struct{}) {
+	for index := range groups {
+		p := t.plans[index]
+		changed := false
+		for i, m := range p.members {
+			if d := t.dead(m); d != p.dead[i] {
+				p.dead[i], changed = d, true
+			}
+		}
+		if changed {
+			t.publish(index, p.group())
+			t.switches++
+		}
+	}
+}
+
+// Switches counts groups that were changed here because a member died or came back.
+func (t *Groups) Switches() uint64 { return t.switches }
+
+// Members lists the members of a group as planned, and which are dead now.
+func (t *Groups) Members(index uint32) (members []*Member, dead []bool) {
+	p := t.plans[index]
+	if p == nil {
+		return nil, nil
+	}
+	return p.members, p.dead
+}
+
+// group makes what workers use of a plan: only living members, or all of them if
+// none lives (then packets say so: they are queued, or their senders told).
+func (p *plan) group() *Group {
+	g := &Group{Kind: fib.Forward}
+	var living []*Member
+	for i, m := range p.members {
+		if !p.dead[i] {
+			living = append(living, m)
+		}
+	}
+	switch n := len(living); {
+	case len(p.members) == 1 || n == 1:
+		g.one = p.members[0]
+		if n == 1 {
+			g.one = living[0]
+		}
+		g.adj = g.one.Adj
+	case n == 0 || n == len(p.members):
+		g.buckets = p.buckets
+	default:
+		g.buckets = p.without(n)
+	}
+	return g
+}
+
+// without shares the buckets of dead members out among the living ones, whose own
+// stay: each bucket is first cut into as many as members live.
+func (p *plan) without(living int) []*Member {
+	dead := make(map[*Member]bool, len(p.members))
+	for i, m := range p.members {
+		dead[m] = p.dead[i]
+	}
+	buckets := make([]*Member, 0, living*len(p.buckets))
+	var heirs []*Member
+	var holes []int
+	for _, m := range p.buckets {
+		for range living {
+			if dead[m] {
+				holes = append(holes, len(buckets))
+			} else {
+				heirs = append(heirs, m)
+			}
+			buckets = append(buckets, m)
+		}
+	}
+	for k, at := range holes {
+		buckets[at] = heirs[k*len(heirs)/len(holes)]
+	}
+	return buckets
+}
+
+// spread makes the buckets: of each member as many as its weight, in proportion.
+func spread(members []*Member, weights []int) (buckets []*Member) {
 	total, common := 0, 0
-	for _, nh := range hops {
-		w := int(max(nh.Weight, 1))
+	for _, w := range weights {
 		total += w
 		for a := w; a != 0; common, a = a, common%a {
 		}
 	}
-	n := total / common
-	if n > maxBuckets {
-		n = maxBuckets
-	}
+	n := min(total/common, maxBuckets)
 	given, seen := 0, 0 // cumulated rounding: no member is off by more than one bucket
-	for i, nh := range hops {
-		seen += int(max(nh.Weight, 1))
+	for i, m := range members {
+		seen += weights[i]
 		for ; given < seen*n/total; given++ {
-			g.buckets = append(g.buckets, members[i])
+			buckets = append(buckets, m)
 		}
 	}
+	return buckets
 }
 
 // Free removes a group.
@@ -138,14 +310,7 @@ func (t *Groups) Free(now time.Time, index uint32) {
 	if pages := *t.pages.Load(); int(index/pageSize) < len(pages) {
 		pages[index/pageSize][index%pageSize].Store(nil)
 	}
-	t.unpin(now, index)
-}
-
-func (t *Groups) unpin(now time.Time, index uint32) {
-	for _, a := range t.pins[index] {
-		t.neigh.Unpin(now, a)
-	}
-	delete(t.pins, index)
+	t.forget(now, index, t.plans[index])
 }
 
 // gateway is the neighbour that a packet for dst goes to through another card.

@@ -246,7 +246,6 @@ func (a *Agent) refreshInterfaces() {
 			a.ifaceProblems = append(a.ifaceProblems,
 				fmt.Sprintf("interface %s: MTU %d is above %d, the longest packet between cards", c.Name, c.MTU, fabric.MaxPacket))
 		}
-		a.refreshCarrier(i)
 	}
 	if err := a.slow.SetInterfaces(a.opt.Loop.Now(), list); err != nil {
 		a.ifaceProblems = append(a.ifaceProblems, err.Error())
@@ -254,6 +253,9 @@ func (a *Agent) refreshInterfaces() {
 	}
 	a.refreshNeighbors()
 	a.effects()
+	for _, i := range a.ifaces { // last: the kernel may take its time
+		a.refreshCarrier(i)
+	}
 }
 
 func (a *Agent) refreshCarrier(i *iface) {

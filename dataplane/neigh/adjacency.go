@@ -71,6 +71,7 @@ type Adjacency struct {
 	rewrite atomic.Pointer[Rewrite]
 	mode    atomic.Uint32
 	used    atomic.Uint32
+	dead    bool // the control goroutine's
 }
 
 // Rewrite is the header to send with; nil if the neighbour is not resolved.
@@ -78,6 +79,10 @@ func (a *Adjacency) Rewrite() *Rewrite { return a.rewrite.Load() }
 
 // Mode tells what to do without a Rewrite.
 func (a *Adjacency) Mode() Mode { return Mode(a.mode.Load()) }
+
+// Dead tells the control goroutine that the neighbour can't be reached: its interface
+// is down, or it has not answered. One that was never asked is not dead.
+func (a *Adjacency) Dead() bool { return a.dead }
 
 // Use notes that packets go this way: such a neighbour is probed when it grows
 // old, and an unused one is forgotten.

@@ -12,8 +12,12 @@ import (
 // SetInterfaces follows a change of the interfaces: adjacencies take the new
 // MAC, tag and MTU; neighbours of a lost interface go, gateways in use stay down.
 func (t *Table) SetInterfaces(now time.Time, ifaces *ethernet.Table) {
+	old := t.ifaces
 	t.ifaces = ifaces
 	for _, e := range t.entries {
+		if e.pins == 0 && same(old.Out(e.adj.Interface), ifaces.Out(e.adj.Interface)) {
+			continue
+		}
 		if in := ifaces.Out(e.adj.Interface); (in == nil || !in.Up) && e.pins == 0 && e.state != Permanent {
 			t.remove(e)
 			continue
@@ -29,6 +33,12 @@ func (t *Table) SetInterfaces(now time.Time, ifaces *ethernet.Table) {
 			t.gateway(now, e)
 		}
 	}
+}
+
+// same tells that an interface's neighbours need not follow it.
+func same(a, b *ethernet.Entry) bool {
+	return a != nil && b != nil && a.Up == b.Up && a.MAC == b.MAC && a.VLAN == b.VLAN && a.MTU == b.MTU &&
+		a.Port == b.Port && a.VRF == b.VRF
 }
 
 // SetStatic replaces the configured neighbours.

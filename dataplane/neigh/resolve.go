@@ -102,6 +102,7 @@ func (t *Table) follow(e *entry) {
 	if in == nil || !in.Up {
 		e.adj.rewrite.Store(nil)
 		e.adj.mode.Store(uint32(Down))
+		t.die(e, true)
 		return
 	}
 	if e.mac == (header.MAC{}) || e.state == Incomplete || e.state == FailedState {
@@ -112,6 +113,7 @@ func (t *Table) follow(e *entry) {
 	}
 	e.adj.rewrite.Store(newRewrite(in, e.mac))
 	e.adj.mode.Store(uint32(Ask))
+	t.die(e, false)
 }
 
 func newRewrite(in *ethernet.Entry, mac header.MAC) *Rewrite {

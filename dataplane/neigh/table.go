@@ -58,6 +58,7 @@ const (
 	staleCheck  = 15 * time.Second // how often a stale neighbour is looked at for use
 	staleLife   = 10 * time.Minute
 	failedLife  = time.Second
+	gatewayLife = 3 * time.Second  // a failed gateway is asked again so much later
 	defendPause = 10 * time.Second // RFC 5227, 2.4: DEFEND_INTERVAL
 )
 
@@ -157,6 +158,7 @@ type Table struct {
 	queued  int
 	asked   uint64
 	drops   *graph.Drops
+	watch   func(*Adjacency)
 	out     []Output
 }
 
@@ -167,6 +169,20 @@ func New(l Limits) *Table {
 		limits: l, cache: NewCache(), ifaces: none, entries: make(map[Key]*entry),
 		links: make(map[fib.InterfaceID]*link), static: make(map[Key]header.MAC),
 		drops: graph.NewDrops("neighbor", dropReasons),
+	}
+}
+
+// Watch names the function that is told when the gateway of a group dies or comes back.
+func (t *Table) Watch(f func(*Adjacency)) { t.watch = f }
+
+// die notes whether a neighbour is dead.
+func (t *Table) die(e *entry, dead bool) {
+	if e.adj.dead == dead {
+		return
+	}
+	e.adj.dead = dead
+	if e.pins > 0 && t.watch != nil {
+		t.watch(&e.adj)
 	}
 }
 
@@ -353,6 +369,7 @@ func (t *Table) gateway(now time.Time, e *entry) {
 	in := t.ifaces.Out(e.adj.Interface)
 	if in == nil || !in.Up {
 		e.adj.mode.Store(uint32(Down))
+		t.die(e, true)
 		return
 	}
 	t.enter(e, Incomplete, now)

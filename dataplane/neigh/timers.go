@@ -39,13 +39,18 @@ func (t *Table) expire(now time.Time, e *entry) {
 		}
 		t.enter(e, Incomplete, now) // perhaps it has another link-layer address now
 		t.follow(e)
+		t.die(e, true)
 		t.ask(now, e)
 	case FailedState:
 		if e.pins == 0 {
 			t.remove(e)
 			return
 		}
-		e.adj.mode.CompareAndSwap(uint32(Failed), uint32(Ask)) // the next packet asks again
+		if e.adj.mode.CompareAndSwap(uint32(Failed), uint32(Ask)) { // the next packet asks again,
+			t.start(e, now.Add(gatewayLife)) // or we do: its groups may have left it
+			return
+		}
+		t.gateway(now, e)
 	}
 }
 
@@ -70,6 +75,7 @@ func (t *Table) fail(now time.Time, e *entry) {
 	}
 	t.unqueue(e)
 	t.enter(e, FailedState, now)
+	t.die(e, true)
 }
 
 // ask sends one request or solicitation and starts its timer.

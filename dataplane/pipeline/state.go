@@ -74,6 +74,7 @@ func (s *State) setInterfaces(list []Interface) (*ethernet.Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.groups.SetInterfaces(t) // first: other members take over
 	s.neigh.SetInterfaces(s.now, t)
 	s.view.Store(&view{t, ip.NewLocals(t), s.view.Load().fib})
 	return t, nil
