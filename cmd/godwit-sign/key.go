@@ -84,7 +84,7 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 func keyID(path string) (elfsig.KeyID, error) {
 	pub, err := elfsig.ReadPublicKeyFile(path)
 	if err != nil {
-		key, kerr := elfsig.ReadPrivateKeyFile(path)
+		key, kerr := elfsig.ReadPrivateKeyFile(path, nil)
 		if kerr != nil {
 			return elfsig.KeyID{}, errors.Join(err, kerr)
 		}

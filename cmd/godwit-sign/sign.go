@@ -53,7 +53,7 @@ Strip before you sign: any change of the file breaks the signature.`,
 }
 
 func sign(c *cobra.Command, f *signFlags, path string) error {
-	key, err := elfsig.ReadPrivateKeyFile(f.key)
+	key, err := elfsig.ReadPrivateKeyFile(f.key, nil)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@
 //
 //	offset  size  field
 //	     0     8  magic "GODWITSG"
-//	     8     2  format version: 1
+//	     8     2  format version: 2
 //	    10     2  size of the section: 1024
 //	    12     4  flags: 0
 //	    16     8  key id: first 8 bytes of SHA-256 over the SubjectPublicKeyInfo
@@ -21,12 +21,19 @@
 //	   336   624  zero
 //	   960    64  Ed25519 signature
 //
-// The digest is SHA-512 over the whole file with the 64 bytes of the signature
+// The digest is SHA-256 over the whole file with the 64 bytes of the signature
 // taken as zero: every other byte is covered, the ELF, program and section
 // headers and the fields above included. What is signed (plain Ed25519, RFC
-// 8032) is the 16 bytes "godwit-elfsig-1\n" followed by the 64 bytes of the
+// 8032) is the 16 bytes "godwit-elfsig-2\n" followed by the 32 bytes of the
 // digest. Any tool that writes the file after it was signed, strip(1) included,
 // breaks the signature: strip first.
+//
+// What is not ELF (eBPF objects, configurations, images, scripts, trust stores)
+// has a detached signature: a file NAME.sig that holds the same 1,024 bytes. Its
+// digest is SHA-256 over the file followed by the 1,024 bytes, those of the
+// signature zero; what is signed begins with "godwit-detach-2\n".
+//
+// Private keys are PKCS #8, encrypted or not; see keys.go and pbes2.go.
 //
 // Nothing here trusts the file: every offset is checked against the size, and
 // memory is bounded whatever the headers say.

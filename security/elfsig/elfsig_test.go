@@ -250,7 +250,7 @@ func TestRefusals(t *testing.T) {
 		{"section loaded", edit(func(b []byte) { le.PutUint64(b[table+4*shdrSize+8:], 2) }), ErrFormat},
 		{"section in a segment", edit(func(b []byte) { le.PutUint64(b[64+32:], uint64(len(b))) }), ErrFormat},
 		{"two sections", edit(func(b []byte) { copy(b[table+shdrSize:], b[table+4*shdrSize:]) }), ErrFormat},
-		{"format version", edit(func(b []byte) { b[sec+8] = 2 }), ErrFormat},
+		{"format version", edit(func(b []byte) { b[sec+8] = 1 }), ErrFormat},
 		{"flags", edit(func(b []byte) { b[sec+12] = 1 }), ErrFormat},
 		{"reserved", edit(func(b []byte) { b[sec+700] = 1 }), ErrFormat},
 		{"role with a slash", edit(func(b []byte) { copy(b[sec+offRole:], "../etc") }), ErrFormat},
@@ -368,7 +368,7 @@ func TestOpenSSL(t *testing.T) {
 	if err := os.Chmod(file("o.key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	key, err := ReadPrivateKeyFile(file("o.key"))
+	key, err := ReadPrivateKeyFile(file("o.key"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,11 +390,11 @@ func TestOpenSSL(t *testing.T) {
 	// As the package comment says: digest of the file without the signature.
 	clear(data[s.off : s.off+sigSize])
 	write(t, file("zeroed"), data)
-	out, err := exec.Command("openssl", "dgst", "-sha512", "-binary", file("zeroed")).Output()
+	out, err := exec.Command("openssl", "dgst", "-sha256", "-binary", file("zeroed")).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, file("message"), append([]byte("godwit-elfsig-1\n"), out...))
+	write(t, file("message"), append([]byte("godwit-elfsig-2\n"), out...))
 	write(t, file("signature"), s.sig[:])
 	run("pkeyutl", "-verify", "-pubin", "-inkey", file("o.pem"), "-rawin", "-in", file("message"), "-sigfile", file("signature"))
 
@@ -438,7 +438,7 @@ func TestKeyFilesRefused(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadPrivateKeyFile(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := ReadPrivateKeyFile(path, nil); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("private key that all may read: %v", err)
 	}
 	rsa, err := exec.Command("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024").Output()
@@ -449,7 +449,7 @@ func TestKeyFilesRefused(t *testing.T) {
 		"empty": nil, "text": []byte("key"), "public": public, "two": append(bytes.Clone(private), private...),
 		"cut": private[:len(private)-40], "long": append(bytes.Clone(private), make([]byte, maxKeyFile)...), "RSA": rsa,
 	} {
-		if _, err := DecodePrivateKey(data); err == nil {
+		if _, err := DecodePrivateKey(data, "x"); err == nil {
 			t.Errorf("%s: taken as a private key", name)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // ReadPrivateKeyFile reads a private key; nobody but its owner may be able to
-// read the file.
-func ReadPrivateKeyFile(path string) (ed25519.PrivateKey, error) {
+// read the file. passphrase is asked for when the key is encrypted; nil: none.
+func ReadPrivateKeyFile(path string, passphrase func() (string, error)) (ed25519.PrivateKey, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
@@ -23,7 +23,13 @@ func ReadPrivateKeyFile(path string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	key, err := DecodePrivateKey(data)
+	secret := ""
+	if IsEncrypted(data) && passphrase != nil {
+		if secret, err = passphrase(); err != nil {
+			return nil, fmt.Errorf("passphrase of %s: %w", path, err)
+		}
+	}
+	key, err := DecodePrivateKey(data, secret)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -82,10 +88,11 @@ func SignFile(in, out string, h Header, key ed25519.PrivateKey) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", in, err)
 	}
-	return replaceFile(out, signed, st.Mode().Perm())
+	return ReplaceFile(out, signed, st.Mode().Perm())
 }
 
-func replaceFile(path string, data []byte, mode os.FileMode) (err error) {
+// ReplaceFile writes a file whole or not at all.
+func ReplaceFile(path string, data []byte, mode os.FileMode) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".sign-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -96,7 +103,7 @@ func replaceFile(path string, data []byte, mode os.FileMode) (err error) {
 		}
 	}()
 	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Chmod(mode), tmp.Close()); err != nil {
+	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)

@@ -15,7 +15,7 @@ const SectionName = ".godwit.sig"
 // Layout of the section; see the package comment.
 const (
 	sectionSize   = 1024
-	formatVersion = 1
+	formatVersion = 2
 	magic         = "GODWITSG"
 
 	offKeyID     = 16
@@ -54,7 +54,7 @@ func ParseKeyID(s string) (KeyID, error) {
 // Header is what the signer says of the module. It is covered by the signature.
 type Header struct {
 	KeyID        KeyID     // set by Sign
-	Role         string    // the slot the module may fill: "router", "linecard", "bgp"
+	Role         string    // the slot the module may fill ("router", "linecard", "bgp"), or what a file is ("config")
 	Name         string    // "godwit-linecard"
 	Version      string    // semantic version
 	MinVersion   string    // oldest version that may run once this one has; empty: no floor

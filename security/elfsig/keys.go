@@ -1,6 +1,7 @@
 package elfsig
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // maxKeyFile bounds a key file in bytes; an Ed25519 key takes about 120.
@@ -42,9 +44,16 @@ func EncodePublicKey(key ed25519.PublicKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }
 
-// DecodePrivateKey reads what EncodePrivateKey or openssl wrote.
-func DecodePrivateKey(data []byte) (ed25519.PrivateKey, error) {
-	der, err := pemBlock(data, "PRIVATE KEY")
+// ErrPassphrase is returned for an encrypted key without its passphrase.
+var ErrPassphrase = errors.New("wrong passphrase, or none")
+
+// DecodePrivateKey reads what EncodePrivateKey, EncryptPrivateKey or openssl
+// wrote; passphrase counts for encrypted keys only.
+func DecodePrivateKey(data []byte, passphrase string) (ed25519.PrivateKey, error) {
+	typ, der, err := pemBlock(data, "PRIVATE KEY", encryptedType)
+	if err == nil && typ == encryptedType {
+		der, err = decryptPBES2(der, passphrase)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decode private key: %w", err)
 	}
@@ -61,7 +70,7 @@ func DecodePrivateKey(data []byte) (ed25519.PrivateKey, error) {
 
 // DecodePublicKey reads what EncodePublicKey or openssl wrote.
 func DecodePublicKey(data []byte) (ed25519.PublicKey, error) {
-	der, err := pemBlock(data, "PUBLIC KEY")
+	_, der, err := pemBlock(data, "PUBLIC KEY")
 	if err != nil {
 		return nil, fmt.Errorf("decode public key: %w", err)
 	}
@@ -76,23 +85,34 @@ func DecodePublicKey(data []byte) (ed25519.PublicKey, error) {
 	return key, nil
 }
 
-// pemBlock returns the contents of the file's only PEM block.
-func pemBlock(data []byte, typ string) ([]byte, error) {
+// pemBlock returns the contents of the file's only PEM block, of one of the types.
+func pemBlock(data []byte, types ...string) (string, []byte, error) {
 	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("longer than %d bytes", maxKeyFile)
+		return "", nil, fmt.Errorf("longer than %d bytes", maxKeyFile)
 	}
 	block, rest := pem.Decode(data)
 	if block == nil {
-		return nil, errors.New("no PEM block")
+		return "", nil, errors.New("no PEM block")
 	}
-	if block.Type != typ {
-		return nil, fmt.Errorf("PEM block %q, want %q", block.Type, typ)
+	if !slices.Contains(types, block.Type) {
+		return "", nil, fmt.Errorf("PEM block %q, want %q", block.Type, types[0])
 	}
 	if more, _ := pem.Decode(rest); more != nil {
-		return nil, errors.New("more than one PEM block")
+		return "", nil, errors.New("more than one PEM block")
 	}
-	return block.Bytes, nil
+	return block.Type, block.Bytes, nil
 }
+
+// developmentMark in a key file, outside the PEM block, says that the key is
+// for development; a trust store refuses such keys unless its policy allows
+// them. openssl reads over it.
+const developmentMark = "Godwit development key: not for production\n"
+
+// MarkDevelopment puts the mark into a key file's contents.
+func MarkDevelopment(data []byte) []byte { return append([]byte(developmentMark), data...) }
+
+// IsDevelopment tells whether a key file has the mark.
+func IsDevelopment(data []byte) bool { return bytes.Contains(data, []byte(developmentMark)) }
 
 // KeyIDOf returns the id of a public key.
 func KeyIDOf(key ed25519.PublicKey) (KeyID, error) {

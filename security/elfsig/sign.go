@@ -33,11 +33,12 @@ func Sign(data []byte, h Header, key ed25519.PrivateKey) ([]byte, error) {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	copy(out[off:], h.encode())
-	sum, err := digest(bytes.NewReader(out), int64(len(out)), off+offSignature)
+	signed := Signed{off: off + offSignature, size: int64(len(out))}
+	msg, err := signed.message(bytes.NewReader(out))
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	copy(out[off+offSignature:], ed25519.Sign(key, message(sum)))
+	copy(out[off+offSignature:], ed25519.Sign(key, msg))
 	return out, nil
 }
 

@@ -2,7 +2,7 @@ package elfsig
 
 import (
 	"crypto/ed25519"
-	"crypto/sha512"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,8 +18,12 @@ var (
 	ErrExpired      = errors.New("signature expired")
 )
 
-// context separates these signatures from all other uses of a key.
-const context = "godwit-elfsig-1\n"
+// Contexts separate these signatures from each other and from all other uses of
+// a key. They are of one length.
+const (
+	contextELF      = "godwit-elfsig-2\n"
+	contextDetached = "godwit-detach-2\n"
+)
 
 // Signed is a signature found in a file. It says nothing about trust until
 // Verify has succeeded.
@@ -27,9 +31,10 @@ type Signed struct {
 	Header
 	Dynamic bool // the file asks for an interpreter: not a static executable
 
-	sig  [sigSize]byte
-	off  int64 // of the 64 signature bytes
-	size int64 // of the file
+	sig   [sigSize]byte
+	off   int64  // of the 64 signature bytes
+	size  int64  // of the file
+	block []byte // of a detached signature: its bytes; else nil
 }
 
 // Parse finds and decodes the signature of a file of the size.
@@ -69,11 +74,11 @@ func (s *Signed) Verify(r io.ReaderAt, key ed25519.PublicKey) error {
 	if len(key) != ed25519.PublicKeySize {
 		return fmt.Errorf("verify: key of %d bytes", len(key))
 	}
-	sum, err := digest(r, s.size, s.off)
+	msg, err := s.message(r)
 	if err != nil {
 		return err
 	}
-	if !ed25519.Verify(key, message(sum), s.sig[:]) {
+	if !ed25519.Verify(key, msg, s.sig[:]) {
 		return ErrBadSignature
 	}
 	return nil
@@ -90,27 +95,45 @@ func (s *Signed) CheckTime(now time.Time) error {
 	return nil
 }
 
-func message(digest []byte) []byte { return append([]byte(context), digest...) }
+// message returns what is signed.
+func (s *Signed) message(r io.ReaderAt) ([]byte, error) {
+	if s.block == nil {
+		sum, err := digest(r, s.size, s.off)
+		return append([]byte(contextELF), sum...), err
+	}
+	sum, err := digestDetached(r, s.size, s.block)
+	return append([]byte(contextDetached), sum...), err
+}
 
 // digestChunk is how much of the file is in memory while it is hashed: it fits
 // the second-level cache.
 const digestChunk = 256 << 10
 
-// digest is SHA-512 over the file with the signature's bytes at off taken as zero.
+// digest is SHA-256 over the file with the signature's bytes at off taken as zero.
 func digest(r io.ReaderAt, size, off int64) ([]byte, error) {
-	h := sha512.New()
+	h := sha256.New()
+	if err := hashFile(h, r, size, off); err != nil {
+		return nil, err
+	}
+	return h.Sum(nil), nil
+}
+
+// hashFile writes the file into h, the 64 bytes at off as zero; off < 0: none.
+func hashFile(h io.Writer, r io.ReaderAt, size, off int64) error {
 	buf := make([]byte, min(digestChunk, size))
 	for pos := int64(0); pos < size; {
 		b := buf[:min(int64(len(buf)), size-pos)]
 		if err := readAt(r, b, uint64(pos)); err != nil {
-			return nil, err
+			return err
 		}
 		from, to := max(off, pos), min(off+sigSize, pos+int64(len(b)))
-		if from < to {
+		if off >= 0 && from < to {
 			clear(b[from-pos : to-pos])
 		}
-		h.Write(b)
+		if _, err := h.Write(b); err != nil {
+			return err
+		}
 		pos += int64(len(b))
 	}
-	return h.Sum(nil), nil
+	return nil
 }
