@@ -2,7 +2,8 @@
 // terms: functional service addresses, connections that keep message borders,
 // datagrams, and topology subscriptions that tell at once when a service
 // appears or disappears. Implementations are named by where they live:
-// bus/local (unix sockets of one machine).
+// bus/local (unix sockets of one machine) and bus/tipc (the kernel's TIPC, for
+// clusters of machines). Both pass the suite of bustest.
 //
 // All methods may be called from any goroutine. A process uses one Bus.
 package bus
@@ -43,6 +44,7 @@ func (r Range) Overlaps(o Range) bool {
 }
 
 // Address is the address of one socket: unique while it lives.
+// On bus/local the node is 0.
 type Address struct{ Ref, Node uint32 }
 
 func (a Address) String() string { return fmt.Sprintf("<%d:%d>", a.Node, a.Ref) }
@@ -55,20 +57,41 @@ const (
 	TypeBGP        = 103 // instance: fib.VRF
 )
 
+// The services that every bus has built in: subscribe to them to follow nodes
+// and links. A node's instance is its address; a link's is the peer's address
+// (bus/local: the peer member's number, since a link joins two processes there).
+const (
+	TypeNodeState = 0
+	TypeTopology  = 1
+	TypeLinkState = 2
+	// MinType is the lowest type that may be bound (TIPC_RESERVED_TYPES).
+	MinType = 64
+)
+
 // Bus is one process's membership.
 type Bus interface {
-	// Listen binds the range and accepts connections to it.
-	Listen(Range) (Listener, error)
-	// Dial connects to one process that has bound the service: ErrNoName at
-	// once if there is none.
-	Dial(context.Context, Service) (Conn, error)
-	// Socket opens a connectionless socket.
-	Socket() (Socket, error)
+	Grouper
+	// Listen binds the range and accepts connections to it. Options: Of
+	// SeqPacket or Stream, Within, With.
+	Listen(Range, ...Option) (Listener, error)
+	// Dial connects to one process that has bound the service, the nearest
+	// ones in turn: ErrNoName at once if there is none. Options: Of, With, Data.
+	Dial(context.Context, Service, ...Option) (Conn, error)
+	// Socket opens a connectionless socket. Options: Of RDM or DGRAM, With,
+	// Droppable.
+	Socket(...Option) (Socket, error)
 	// Subscribe reports every binding that overlaps the range: those that
-	// exist first, then changes as they happen.
-	Subscribe(Range) (Subscription, error)
+	// exist first, then changes as they happen. Options: Filtered, Expires.
+	Subscribe(Range, ...Option) (Subscription, error)
 	// Close unbinds everything and breaks all connections.
 	Close() error
+}
+
+// Grouper makes the process a member of communication groups.
+type Grouper interface {
+	// Join enters the group that is named by the service's type, as the
+	// instance. Options: Within, With, Loopback.
+	Join(Service, ...Option) (Group, error)
 }
 
 // Listener accepts connections.
@@ -77,34 +100,86 @@ type Listener interface {
 	Close() error
 }
 
-// Conn is a connection that keeps message borders. One goroutine may Send
-// while another Recvs.
+// Conn is a connection. Of SeqPacket it keeps message borders; of Stream it
+// does not. One goroutine may Send while another Recvs.
 type Conn interface {
-	// Send queues one message of 1 to MaxMessage bytes; it blocks while the
-	// peer does not read.
+	// Send queues one message of 1 to MaxMessage bytes (a Stream takes any
+	// length); it blocks while the peer does not read. Messages that follow each
+	// other while the transport is busy share its next packet.
 	Send([]byte) error
-	// Recv returns the next message; ErrPeerGone once the peer has died or
-	// closed. The slice is the caller's until the next Recv.
+	// Recv returns the next message; a *GoneError, which is ErrPeerGone, once
+	// the peer has closed, died, or its link was lost. The slice is the caller's
+	// until the next Recv.
 	Recv() ([]byte, error)
 	Peer() Address
 	Close() error
 }
 
-// Datagram is a received connectionless message.
+// Datagram is a received connectionless message, or one of our own that came
+// back because it could not be delivered.
 type Datagram struct {
 	From Address
-	To   Service // the service it was sent to
+	To   Service // the service it was sent to; zero if sent to an Address
 	Data []byte
+	Code Code // why it came back; OK: it is a message for us
 }
 
-// Socket sends and receives datagrams.
-type Socket interface {
-	Bind(Range) error
-	// Send reaches one of the sockets bound to the service (anycast, round robin).
+// Sender sends connectionless messages of 1 to MaxMessage bytes.
+type Sender interface {
+	// Send reaches one of the sockets bound to the service (anycast, nearest
+	// first and in turn). ErrNoName: nobody has bound it.
 	Send(Service, []byte) error
-	// Multicast reaches every socket bound to an instance in the range.
+	// SendTo reaches one socket; if it is not there the message comes back.
+	SendTo(Address, []byte) error
+	// Multicast reaches every socket bound to an instance in the range once.
 	Multicast(Range, []byte) error
+}
+
+// Socket sends and receives datagrams. Those from one sender to one receiver
+// arrive in the order sent, whichever way they were sent. A receiver whose
+// queue is full for the sender's importance sends them back with Overload.
+type Socket interface {
+	Sender
+	Bind(Range, ...Option) error
 	Recv() (Datagram, error)
+	Addr() Address
+	Close() error
+}
+
+// GroupEvent is a message of a group's member, or the news that a member
+// joined or left. Joined precedes the member's first message; Left follows its
+// last.
+type GroupEvent struct {
+	What     GroupNews
+	From     Address
+	Instance uint32 // of the member; tells nothing of a message on TIPC
+	Data     []byte
+}
+
+// GroupNews is what a GroupEvent tells.
+type GroupNews uint8
+
+// Kinds of group events.
+const (
+	Message GroupNews = iota
+	Joined
+	Left
+)
+
+// GroupSender sends to members of a group. All modes keep one order for each
+// receiver; senders wait for members that do not read (flow control).
+type GroupSender interface {
+	Unicast(Address, []byte) error  // one member
+	Anycast(uint32, []byte) error   // one of the members with the instance, in turn
+	Multicast(uint32, []byte) error // all members with the instance
+	Broadcast([]byte) error         // all members
+}
+
+// Group is membership of a communication group; Close leaves it.
+type Group interface {
+	GroupSender
+	Recv() (GroupEvent, error)
+	Addr() Address
 	Close() error
 }
 
@@ -113,13 +188,15 @@ type Event struct {
 	Up    bool // bound; false: withdrawn, or its process died
 	Range Range
 	Addr  Address
-	Name  string // what the process calls itself, for people
+	Name  string // what the process calls itself, for people; TIPC does not know
 }
 
 // Subscription delivers topology events in order.
 type Subscription interface {
-	// Next blocks for the next event; an error after Close or loss of the bus.
+	// Next blocks for the next event; ErrTimeout once when the subscription
+	// expires, ErrClosed afterwards and after Close or loss of the bus.
 	Next() (Event, error)
+	// Close cancels the subscription.
 	Close() error
 }
 
@@ -128,5 +205,9 @@ var (
 	ErrNoName   = errors.New("no such service bound")
 	ErrPeerGone = errors.New("peer gone")
 	ErrClosed   = errors.New("bus closed")
+	ErrTimeout  = errors.New("subscription timed out")
+	ErrReserved = errors.New("reserved service type")
+	ErrFull     = errors.New("too many bindings")
+	ErrEmpty    = errors.New("empty message")
 	ErrTooLong  = fmt.Errorf("message longer than %d bytes", MaxMessage)
 )

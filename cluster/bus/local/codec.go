@@ -27,9 +27,10 @@ const (
 	codeOK    = 0
 	codeFull  = 1 // the table has maxBindings
 	codeTaken = 2 // the member number is in use
+	codeQuota = 3 // the member has maxOwn bindings
 )
 
-const protoVersion = 1
+const protoVersion = 2
 
 // record is a message between a member and the name service; which fields
 // count depends on the op.
@@ -130,56 +131,96 @@ func parseBinding(f []byte) (ref uint32, r bus.Range) {
 	return be.Uint32(f), bus.Range{Type: be.Uint32(f[4:]), Lower: be.Uint32(f[8:]), Upper: be.Uint32(f[12:])}
 }
 
-// greeting opens a connection between members.
+// greeting opens a connection between members; data may follow it.
 type greeting struct {
-	kind byte        // greetConnect or greetDatagrams
-	from uint32      // ref of the socket that connects
-	to   uint32      // ref of the listener; 0 for datagrams
-	svc  bus.Service // what was dialled
+	kind   byte        // greetConnect, greetDatagrams or greetLink
+	stream bool        // greetConnect: of bytes
+	from   uint32      // ref of the socket that connects
+	to     uint32      // ref of the listener; 0 for datagrams
+	svc    bus.Service // what was dialled; of a link, the tolerance in ms as instance
+	data   []byte      // of greetConnect: the first message
 }
 
 const (
 	greetConnect   = 1
 	greetDatagrams = 2
-	greetAccepted  = 3 // answer, one byte
-	greetLen       = 21
-	greetMagic     = "GWB\x01"
+	greetLink      = 3
+	greetStream    = 0x80 // flag of greetConnect
+	greetLen       = 25
+	greetMagic     = "GWB\x02"
+)
+
+// The answer to a greeting: one byte, and the tolerance in ms for a link.
+const (
+	answerAccepted = 3
+	answerLen      = 5
 )
 
 func (g *greeting) append(b []byte) []byte {
 	b = append(b, greetMagic...)
-	b = append(b, g.kind)
-	for _, v := range [...]uint32{g.from, g.to, g.svc.Type, g.svc.Instance} {
+	kind := g.kind
+	if g.stream {
+		kind |= greetStream
+	}
+	b = append(b, kind)
+	for _, v := range [...]uint32{g.from, g.to, g.svc.Type, g.svc.Instance, uint32(len(g.data))} {
 		b = binary.BigEndian.AppendUint32(b, v)
 	}
-	return b
+	return append(b, g.data...)
 }
 
-func parseGreeting(b []byte) (greeting, error) {
-	if len(b) != greetLen || string(b[:4]) != greetMagic || (b[4] != greetConnect && b[4] != greetDatagrams) {
-		return greeting{}, fmt.Errorf("greeting of %d bytes: %w", len(b), errRecord)
+// parseGreeting decodes a greeting and tells how much data follows it.
+func parseGreeting(b []byte) (g greeting, follows int, err error) {
+	if len(b) != greetLen || string(b[:4]) != greetMagic {
+		return g, 0, fmt.Errorf("greeting of %d bytes: %w", len(b), errRecord)
 	}
 	be := binary.BigEndian
-	return greeting{
-		kind: b[4], from: be.Uint32(b[5:]), to: be.Uint32(b[9:]),
+	g = greeting{
+		kind: b[4] &^ greetStream, stream: b[4]&greetStream != 0, from: be.Uint32(b[5:]), to: be.Uint32(b[9:]),
 		svc: bus.Service{Type: be.Uint32(b[13:]), Instance: be.Uint32(b[17:])},
-	}, nil
+	}
+	n := be.Uint32(b[21:])
+	if g.kind < greetConnect || g.kind > greetLink || n > bus.MaxMessage || (g.kind != greetConnect && (n > 0 || g.stream)) {
+		return greeting{}, 0, fmt.Errorf("greeting of kind %d with %d bytes: %w", b[4], n, errRecord)
+	}
+	return g, int(n), nil
 }
 
-// datagramHeader precedes a datagram: the ref and the service it is for.
-const datagramHeader = 12
+// datagram precedes the data of a connectionless message.
+type datagram struct {
+	to         uint32      // ref
+	svc        bus.Service // it was sent to; of a group, the sender's instance
+	importance bus.Importance
+	flags      byte
+	code       bus.Code // of a returned one
+}
 
-func appendDatagram(b []byte, to uint32, s bus.Service, data []byte) []byte {
-	for _, v := range [...]uint32{to, s.Type, s.Instance} {
+const datagramHeader = 16
+
+// Flags of a datagram.
+const (
+	flagDroppable = 1 // does not come back
+	flagGroup     = 2 // waits for room instead of being refused
+	flagKnown     = flagDroppable | flagGroup
+)
+
+func (d *datagram) append(b []byte) []byte {
+	for _, v := range [...]uint32{d.to, d.svc.Type, d.svc.Instance} {
 		b = binary.BigEndian.AppendUint32(b, v)
 	}
-	return append(b, data...)
+	return append(b, byte(d.importance), d.flags, byte(d.code), 0)
 }
 
-func parseDatagram(b []byte) (to uint32, s bus.Service, data []byte, err error) {
+func parseDatagram(b []byte) (d datagram, data []byte, err error) {
 	if len(b) <= datagramHeader || len(b) > datagramHeader+bus.MaxMessage {
-		return 0, s, nil, fmt.Errorf("datagram of %d bytes: %w", len(b), errRecord)
+		return d, nil, fmt.Errorf("datagram of %d bytes: %w", len(b), errRecord)
+	}
+	if b[12] > byte(bus.Critical) || b[13]&^flagKnown != 0 || b[14] > byte(bus.Shutdown) || b[15] != 0 {
+		return d, nil, fmt.Errorf("datagram %x: %w", b[12:datagramHeader], errRecord)
 	}
 	be := binary.BigEndian
-	return be.Uint32(b), bus.Service{Type: be.Uint32(b[4:]), Instance: be.Uint32(b[8:])}, b[datagramHeader:], nil
+	return datagram{
+		to: be.Uint32(b), svc: bus.Service{Type: be.Uint32(b[4:]), Instance: be.Uint32(b[8:])},
+		importance: bus.Importance(b[12]), flags: b[13], code: bus.Code(b[14]),
+	}, b[datagramHeader:], nil
 }

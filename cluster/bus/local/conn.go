@@ -2,10 +2,12 @@ package local
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -17,18 +19,19 @@ type conn struct {
 	member *Member
 	ref    uint32
 	peer   bus.Address
-	c      *net.UnixConn
+	p      *pipe
+	stream bool
 	once   sync.Once
 
 	recvMu sync.Mutex
-	buf    []byte
+	first  []byte // came with the connect
 }
 
 var _ bus.Conn = (*conn)(nil)
 
 // newConn wraps a connection after its greeting. It owns c, also on error.
-func (m *Member) newConn(c *net.UnixConn, ref, peer uint32) (*conn, error) {
-	k := &conn{member: m, ref: ref, peer: bus.Address{Ref: peer}, c: c}
+func (m *Member) newConn(c *net.UnixConn, ref uint32, g *greeting, peer uint32) (*conn, error) {
+	k := &conn{member: m, ref: ref, peer: bus.Address{Ref: peer}, p: newPipe(c), stream: g.stream}
 	if !m.hold(k) {
 		c.Close()
 		m.freeRef(ref)
@@ -39,44 +42,58 @@ func (m *Member) newConn(c *net.UnixConn, ref, peer uint32) (*conn, error) {
 
 // Send queues one message.
 func (c *conn) Send(b []byte) error {
-	if err := checkLength(b); err != nil {
+	if c.stream {
+		for len(b) > bus.MaxMessage {
+			if err := c.send(b[:bus.MaxMessage]); err != nil {
+				return err
+			}
+			b = b[bus.MaxMessage:]
+		}
+	}
+	if err := bus.CheckLength(b); err != nil {
 		return err
 	}
-	if _, err := c.c.Write(b); err != nil {
-		return fmt.Errorf("send to %s: %w", c.peer, lost(err))
+	return c.send(b)
+}
+
+func (c *conn) send(b []byte) error {
+	if err := c.p.send(c.member.spawn, frameData, nil, b); err != nil {
+		return fmt.Errorf("send to %s: %w", c.peer, err)
 	}
 	return nil
 }
-
-func checkLength(b []byte) error {
-	switch {
-	case len(b) == 0:
-		return errEmpty
-	case len(b) > bus.MaxMessage:
-		return bus.ErrTooLong
-	}
-	return nil
-}
-
-var errEmpty = errors.New("empty message")
 
 // Recv returns the next message.
 func (c *conn) Recv() ([]byte, error) {
 	c.recvMu.Lock()
 	defer c.recvMu.Unlock()
-	if c.buf == nil {
-		c.buf = make([]byte, bus.MaxMessage+1)
+	if b := c.first; b != nil {
+		c.first = nil
+		return b, nil
 	}
-	n, err := read(c.c, c.buf)
-	if err != nil {
-		return nil, fmt.Errorf("receive from %s: %w", c.peer, lost(err))
+	kind, b, err := c.p.receive()
+	switch {
+	case err == nil && kind == frameData:
+		return b, nil
+	case err == nil && kind == frameShutdown:
+		err = c.p.gone(bus.Shutdown)
+	case err == nil || errors.Is(err, errFrame):
+		if err == nil {
+			err = errFrame
+		}
+		if c.p.reason() == nil {
+			c.member.rejected.Add(1)
+		}
+		c.p.abort(&bus.GoneError{Code: bus.NoPort})
+		err = fmt.Errorf("%w: %w", err, bus.ErrPeerGone)
+	case errors.Is(lost(err), bus.ErrPeerGone):
+		err = c.p.gone(bus.NoPort)
+	default: // closed or aborted here
+		if r := c.p.reason(); r != nil {
+			err = r
+		}
 	}
-	if n > bus.MaxMessage {
-		c.member.rejected.Add(1)
-		c.Close()
-		return nil, fmt.Errorf("receive from %s: %w: %w", c.peer, bus.ErrTooLong, bus.ErrPeerGone)
-	}
-	return c.buf[:n], nil
+	return nil, fmt.Errorf("receive from %s: %w", c.peer, err)
 }
 
 // Peer returns the address of the other end.
@@ -84,22 +101,25 @@ func (c *conn) Peer() bus.Address { return c.peer }
 
 // Close ends the connection; what was sent still arrives.
 func (c *conn) Close() error {
-	var err error
 	c.once.Do(func() {
+		c.p.close(frameShutdown)
 		c.member.release(c)
 		c.member.freeRef(c.ref)
-		err = c.c.Close()
 	})
-	return err
+	return nil
 }
 
 // Dial connects to one process that has bound the service.
-func (m *Member) Dial(ctx context.Context, s bus.Service) (bus.Conn, error) {
+func (m *Member) Dial(ctx context.Context, s bus.Service, opts ...bus.Option) (bus.Conn, error) {
+	o := bus.Gather(bus.Options{}, opts)
 	if m.ctx.Err() != nil {
 		return nil, fmt.Errorf("dial %s: %w", s, bus.ErrClosed)
 	}
+	if len(o.Data) > bus.MaxMessage {
+		return nil, fmt.Errorf("dial %s: %w", s, bus.ErrTooLong)
+	}
 	for _, ref := range m.pick(s) {
-		c, err := m.dialRef(ctx, ref, s)
+		c, err := m.dialRef(ctx, ref, s, o)
 		if err == nil {
 			return c, nil
 		}
@@ -112,37 +132,41 @@ func (m *Member) Dial(ctx context.Context, s bus.Service) (bus.Conn, error) {
 }
 
 // dialRef connects to a listener and waits until its member accepts.
-func (m *Member) dialRef(ctx context.Context, to uint32, s bus.Service) (*conn, error) {
+func (m *Member) dialRef(ctx context.Context, to uint32, s bus.Service, o bus.Options) (*conn, error) {
 	ref, err := m.newRef(nil)
 	if err != nil {
 		return nil, err
 	}
-	c, err := m.greet(ctx, greeting{kind: greetConnect, from: ref, to: to, svc: s})
+	g := greeting{kind: greetConnect, stream: o.Kind == bus.Stream, from: ref, to: to, svc: s, data: o.Data}
+	c, _, err := m.greet(ctx, g)
 	if err != nil {
 		m.freeRef(ref)
 		return nil, err
 	}
-	return m.newConn(c, ref, to)
+	k, err := m.newConn(c, ref, &g, to)
+	if err == nil {
+		m.watch(uint16(to >> 16))
+	}
+	return k, err
 }
 
 // greet opens a connection to the member of the socket g.to and waits for its
 // answer.
-func (m *Member) greet(ctx context.Context, g greeting) (*net.UnixConn, error) {
-	c, err := dial(ctx, memberPath(m.dir, uint16(g.to>>16)))
+func (m *Member) greet(ctx context.Context, g greeting) (c *net.UnixConn, tolerance uint32, err error) {
+	c, err = dial(ctx, members, memberPath(m.dir, uint16(g.to>>16)))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	leave := context.AfterFunc(m.ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer leave()
-	answer := make([]byte, 2)
-	n := 0
+	var answer [answerLen]byte
 	if _, err = c.Write(g.append(nil)); err == nil {
-		n, err = read(c, answer)
+		_, err = io.ReadFull(c, answer[:])
 	}
-	if err == nil && (n != 1 || answer[0] != greetAccepted) {
-		err = fmt.Errorf("answer of %d bytes: %w", n, errRecord)
+	if err == nil && answer[0] != answerAccepted {
+		err = fmt.Errorf("answer %x: %w", answer, errRecord)
 	}
 	if !stop() && ctx.Err() != nil {
 		err = ctx.Err()
@@ -151,9 +175,9 @@ func (m *Member) greet(ctx context.Context, g greeting) (*net.UnixConn, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, lost(err)
+		return nil, 0, lost(err)
 	}
-	return c, nil
+	return c, binary.BigEndian.Uint32(answer[1:]), nil
 }
 
 // listener accepts connections to a range.
@@ -161,6 +185,7 @@ type listener struct {
 	member *Member
 	ref    uint32
 	rng    bus.Range
+	stream bool
 	slots  chan struct{} // one each connection in queue
 	queue  chan *conn
 	done   chan struct{}
@@ -168,9 +193,10 @@ type listener struct {
 }
 
 // Listen binds the range and accepts connections to it.
-func (m *Member) Listen(r bus.Range) (bus.Listener, error) {
+func (m *Member) Listen(r bus.Range, opts ...bus.Option) (bus.Listener, error) {
+	o := bus.Gather(bus.Options{}, opts)
 	l := &listener{
-		member: m, rng: r, slots: make(chan struct{}, acceptQueue),
+		member: m, rng: r, stream: o.Kind == bus.Stream, slots: make(chan struct{}, acceptQueue),
 		queue: make(chan *conn, acceptQueue), done: make(chan struct{}),
 	}
 	ref, err := m.newRef(l)
@@ -252,7 +278,7 @@ func (m *Member) accept() {
 // greeted reads what a new connection wants and serves it.
 func (m *Member) greeted(c *net.UnixConn) {
 	defer m.release(c)
-	g, err := receiveGreeting(c)
+	g, err := m.receiveGreeting(c)
 	if err != nil {
 		if !errors.Is(err, io.EOF) && m.ctx.Err() == nil {
 			m.rejected.Add(1)
@@ -260,38 +286,86 @@ func (m *Member) greeted(c *net.UnixConn) {
 		c.Close()
 		return
 	}
-	if g.kind == greetDatagrams {
+	switch g.kind {
+	case greetDatagrams:
 		m.datagrams(c, g.from)
 		c.Close()
+		return
+	case greetLink:
+		m.linked(c, g)
 		return
 	}
 	m.mu.Lock()
 	l, ok := m.ports[g.to].(*listener)
 	m.mu.Unlock()
-	if !ok || !l.rng.Contains(g.svc) {
+	if !ok || !l.rng.Contains(g.svc) || l.stream != g.stream {
 		c.Close() // withdrawn meanwhile: the dialler looks further
 		return
 	}
-	l.enqueue(c, g.from)
+	l.enqueue(c, &g)
 }
 
 // receiveGreeting admits the peer and reads its greeting.
-func receiveGreeting(c *net.UnixConn) (greeting, error) {
-	if _, err := admit(c); err != nil {
+func (m *Member) receiveGreeting(c *net.UnixConn) (greeting, error) {
+	pid, err := admit(c)
+	if err != nil {
 		return greeting{}, err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(replyTime))
-	buf := make([]byte, 2*greetLen)
-	n, err := read(c, buf)
+	buf := make([]byte, greetLen)
+	if n, err := io.ReadFull(c, buf); err != nil {
+		if n > 0 {
+			err = fmt.Errorf("greeting of %d bytes: %w", n, errRecord)
+		}
+		return greeting{}, err
+	}
+	g, follows, err := parseGreeting(buf)
+	if err == nil && follows > 0 {
+		g.data = make([]byte, follows)
+		if _, err = io.ReadFull(c, g.data); errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	if err == nil {
+		err = m.verify(uint16(g.from>>16), pid)
+	}
 	if err != nil {
 		return greeting{}, err
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	return parseGreeting(buf[:n])
+	return g, nil
+}
+
+// errForged is the refusal of a process that calls itself another.
+var errForged = errors.New("forged source")
+
+// verify checks that the process is the member that it says it is: whoever
+// listens on that member's socket.
+func (m *Member) verify(number uint16, pid int) error {
+	if number == m.number && pid == os.Getpid() {
+		return nil
+	}
+	m.mu.Lock()
+	known, ok := m.pids[number]
+	m.mu.Unlock()
+	if ok && known == pid {
+		return nil
+	}
+	owner, err := listenerOf(memberPath(m.dir, number))
+	if err != nil || owner != pid {
+		return fmt.Errorf("pid %d as member %04x: %w", pid, number, errForged)
+	}
+	m.mu.Lock()
+	if len(m.pids) >= maxPeers {
+		clear(m.pids)
+	}
+	m.pids[number] = pid
+	m.mu.Unlock()
+	return nil
 }
 
 // enqueue hands a connection to Accept; the dialler waits for room.
-func (l *listener) enqueue(c *net.UnixConn, from uint32) {
+func (l *listener) enqueue(c *net.UnixConn, g *greeting) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-l.done:
@@ -304,12 +378,15 @@ func (l *listener) enqueue(c *net.UnixConn, from uint32) {
 		<-l.slots
 		return
 	}
-	k, err := l.member.newConn(c, ref, from)
+	k, err := l.member.newConn(c, ref, g, g.from)
 	if err != nil {
 		return // the member has closed
 	}
+	if len(g.data) > 0 {
+		k.first = g.data
+	}
 	// The answer goes first: once queued, the connection is Accept's.
-	if _, err := c.Write([]byte{greetAccepted}); err != nil {
+	if _, err := c.Write([]byte{answerAccepted, 0, 0, 0, 0}); err != nil {
 		k.Close()
 		<-l.slots
 		return

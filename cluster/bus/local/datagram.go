@@ -5,19 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"godwit/cluster/bus"
 )
 
 // socket is a connectionless socket. It keeps one connection to each member
-// that it sends to.
+// that it sends to; what cannot be delivered comes back on the same.
 type socket struct {
-	member *Member
-	ref    uint32
-	queue  chan bus.Datagram
-	done   chan struct{}
-	once   sync.Once
+	member     *Member
+	ref        uint32
+	importance bus.Importance
+	flags      byte
+	in         *inbox
+	group      *group // whose socket it is, or nil
+	once       sync.Once
 
 	mu     sync.Mutex
 	out    map[uint16]*outgoing // by member number
@@ -27,37 +30,55 @@ type socket struct {
 // outgoing is the connection to one member; mu keeps datagrams in order and
 // waits with a slow member, not with all.
 type outgoing struct {
-	mu  sync.Mutex
-	c   *net.UnixConn
-	buf []byte
+	mu sync.Mutex
+	p  *pipe // written with the socket's mu, too
 }
+
+// incoming is a connection that datagrams come in by.
+type incoming struct {
+	p    *pipe
+	from uint32
+}
+
+func (i *incoming) Close() error { i.p.close(0); return nil }
 
 var _ bus.Socket = (*socket)(nil)
 
 // Socket opens a connectionless socket.
-func (m *Member) Socket() (bus.Socket, error) {
-	s := &socket{
-		member: m, queue: make(chan bus.Datagram, datagramQueue),
-		done: make(chan struct{}), out: make(map[uint16]*outgoing),
-	}
-	ref, err := m.newRef(s)
+func (m *Member) Socket(opts ...bus.Option) (bus.Socket, error) {
+	s, err := m.newSocket(bus.Gather(bus.Options{Kind: bus.RDM}, opts))
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
-	}
-	s.ref = ref
-	if !m.hold(s) {
-		m.freeRef(ref)
-		return nil, fmt.Errorf("open socket: %w", bus.ErrClosed)
 	}
 	return s, nil
 }
 
+func (m *Member) newSocket(o bus.Options) (*socket, error) {
+	s := &socket{member: m, importance: o.Importance, in: newInbox(), out: make(map[uint16]*outgoing)}
+	if o.Droppable || o.Kind == bus.DGRAM {
+		s.flags = flagDroppable
+	}
+	ref, err := m.newRef(s)
+	if err != nil {
+		return nil, err
+	}
+	s.ref = ref
+	if !m.hold(s) {
+		m.freeRef(ref)
+		return nil, bus.ErrClosed
+	}
+	return s, nil
+}
+
+// Addr returns the socket's own address.
+func (s *socket) Addr() bus.Address { return bus.Address{Ref: s.ref} }
+
 // Bind publishes the socket under the range.
-func (s *socket) Bind(r bus.Range) error { return s.member.bind(s.ref, r) }
+func (s *socket) Bind(r bus.Range, _ ...bus.Option) error { return s.member.bind(s.ref, r) }
 
 // Send reaches one of the sockets bound to the service.
 func (s *socket) Send(to bus.Service, b []byte) error {
-	if err := checkLength(b); err != nil {
+	if err := bus.CheckLength(b); err != nil {
 		return err
 	}
 	for _, ref := range s.member.pick(to) {
@@ -65,16 +86,39 @@ func (s *socket) Send(to bus.Service, b []byte) error {
 		if err == nil {
 			return nil
 		}
-		if !absent(err) && !errors.Is(err, bus.ErrPeerGone) {
+		if !missing(err) {
 			return fmt.Errorf("send to %s: %w", to, err)
 		}
 	}
 	return fmt.Errorf("send to %s: %w", to, bus.ErrNoName)
 }
 
+// missing tells that a socket, or its process, is not there any more.
+func missing(err error) bool { return absent(err) || errors.Is(err, bus.ErrPeerGone) }
+
+// SendTo reaches the socket at the address.
+func (s *socket) SendTo(a bus.Address, b []byte) error {
+	if err := bus.CheckLength(b); err != nil {
+		return err
+	}
+	code := bus.NoPort
+	if a.Node == 0 {
+		err := s.sendTo(a.Ref, bus.Service{}, b)
+		if err == nil || !missing(err) {
+			return err
+		}
+	} else {
+		code = bus.NoNode
+	}
+	if s.flags&flagDroppable == 0 {
+		s.in.returned(bus.Datagram{From: a, Data: slices.Clone(b), Code: code})
+	}
+	return nil
+}
+
 // Multicast reaches every socket bound to an instance in the range, each once.
 func (s *socket) Multicast(r bus.Range, b []byte) error {
-	if err := checkLength(b); err != nil {
+	if err := bus.CheckLength(b); err != nil {
 		return err
 	}
 	sent := make(map[uint32]bool)
@@ -85,8 +129,7 @@ func (s *socket) Multicast(r bus.Range, b []byte) error {
 		}
 		sent[k.ref] = true
 		svc := bus.Service{Type: r.Type, Instance: max(k.rng.Lower, r.Lower)}
-		err := s.sendTo(k.ref, svc, b)
-		if err != nil && !absent(err) && !errors.Is(err, bus.ErrPeerGone) {
+		if err := s.sendTo(k.ref, svc, b); err != nil && !missing(err) {
 			failed = errors.Join(failed, err)
 		}
 	}
@@ -113,16 +156,13 @@ func (s *socket) sendTo(ref uint32, svc bus.Service, b []byte) error {
 		s.out[number] = o
 	}
 	s.mu.Unlock()
+	d := datagram{to: ref, svc: svc, importance: s.importance, flags: s.flags}
+	var head [datagramHeader]byte
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.buf = appendDatagram(o.buf[:0], ref, svc, b)
-	if o.c != nil {
-		_, err := o.c.Write(o.buf)
-		if err == nil {
-			return nil
-		}
-		s.drop(o)
-		if err = lost(err); !errors.Is(err, bus.ErrPeerGone) {
+	if o.p != nil {
+		err := o.p.send(s.member.spawn, frameDatagram, d.append(head[:0]), b)
+		if err == nil || !errors.Is(err, bus.ErrPeerGone) {
 			return err
 		}
 	}
@@ -132,15 +172,14 @@ func (s *socket) sendTo(ref uint32, svc bus.Service, b []byte) error {
 		s.mu.Unlock()
 		return err
 	}
-	_, err := o.c.Write(o.buf)
-	return lost(err)
+	return o.p.send(s.member.spawn, frameDatagram, d.append(head[:0]), b)
 }
 
 // open connects o to the member of ref.
 func (s *socket) open(o *outgoing, ref uint32) error {
 	ctx, cancel := context.WithTimeout(s.member.ctx, replyTime)
 	defer cancel()
-	c, err := s.member.greet(ctx, greeting{kind: greetDatagrams, from: s.ref, to: ref})
+	c, _, err := s.member.greet(ctx, greeting{kind: greetDatagrams, from: s.ref, to: ref})
 	if err != nil {
 		return err
 	}
@@ -150,76 +189,132 @@ func (s *socket) open(o *outgoing, ref uint32) error {
 		c.Close()
 		return bus.ErrClosed
 	}
-	o.c = c
+	p := newPipe(c)
+	o.p = p
+	s.member.watch(uint16(ref >> 16))
+	s.member.spawn(func() { s.takeBack(p) })
 	return nil
 }
 
-// drop closes a broken connection. o.mu is held.
-func (s *socket) drop(o *outgoing) {
+// takeBack receives what comes back on a connection until it ends.
+func (s *socket) takeBack(p *pipe) {
+	for {
+		kind, b, err := p.receive()
+		if err != nil {
+			_ = p.gone(bus.NoPort)
+			p.abort(&bus.GoneError{Code: bus.NoPort})
+			return
+		}
+		d, data, err := parseDatagram(b)
+		if kind != frameReturned || err != nil || d.code == bus.OK {
+			s.member.rejected.Add(1)
+			p.abort(&bus.GoneError{Code: bus.NoPort})
+			return
+		}
+		s.in.returned(bus.Datagram{From: bus.Address{Ref: d.to}, To: d.svc, Data: slices.Clone(data), Code: d.code})
+	}
+}
+
+// way is the connection to a member, if there is one.
+func (s *socket) way(peer uint16) *pipe {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o.c.Close()
-	o.c = nil
+	if o := s.out[peer]; o != nil {
+		return o.p
+	}
+	return nil
 }
 
 // Recv returns the next datagram; its data is the caller's to keep.
 func (s *socket) Recv() (bus.Datagram, error) {
-	select {
-	case <-s.done:
-	default:
-		select {
-		case d := <-s.queue:
-			return d, nil
-		case <-s.done:
-		}
+	it, ok := s.in.pop()
+	if !ok {
+		return bus.Datagram{}, fmt.Errorf("receive on socket %08x: %w", s.ref, bus.ErrClosed)
 	}
-	return bus.Datagram{}, fmt.Errorf("receive on socket %08x: %w", s.ref, bus.ErrClosed)
+	return it.Datagram, nil
 }
 
-// Close withdraws the socket's bindings.
+// Close withdraws the socket's bindings; what it has not read goes back.
 func (s *socket) Close() error {
 	s.once.Do(func() {
 		s.member.release(s)
-		close(s.done)
+		rest := s.in.close()
 		s.mu.Lock()
 		s.closed = true
+		var open []*pipe
 		for _, o := range s.out {
-			if o.c != nil {
-				o.c.Close()
+			if o.p != nil {
+				open = append(open, o.p)
 			}
 		}
 		s.mu.Unlock()
+		for _, p := range open {
+			p.close(0)
+		}
+		for i := range rest {
+			s.member.giveBack(&rest[i], s.ref, bus.NoPort)
+		}
 		s.member.freeRef(s.ref)
 	})
 	return nil
 }
 
-// datagrams delivers what comes in from one sender until it closes.
-func (m *Member) datagrams(c *net.UnixConn, from uint32) {
-	if _, err := c.Write([]byte{greetAccepted}); err != nil {
+// giveBack returns a datagram that the socket ref did not take.
+func (m *Member) giveBack(it *item, ref uint32, code bus.Code) {
+	if it.back == nil || it.flags&flagDroppable != 0 || it.Code != bus.OK {
 		return
 	}
-	buf := make([]byte, bus.MaxMessage+datagramHeader+1)
+	d := datagram{to: ref, svc: it.To, code: code}
+	_ = it.back.send(m.spawn, frameReturned, d.append(nil), it.Data) // a sender that is gone needs none
+}
+
+// datagrams delivers what comes in from one sender until it closes.
+func (m *Member) datagrams(c *net.UnixConn, from uint32) {
+	if _, err := c.Write([]byte{answerAccepted, 0, 0, 0, 0}); err != nil {
+		return
+	}
+	i := &incoming{p: newPipe(c), from: from}
+	if !m.hold(i) {
+		return
+	}
+	defer m.release(i)
+	groups := make(map[*group]struct{})
 	for {
-		n, err := read(c, buf)
-		if err != nil {
-			return
+		kind, b, err := i.p.receive()
+		if err != nil && !errors.Is(err, errFrame) {
+			break
 		}
-		to, svc, data, err := parseDatagram(buf[:n])
-		if err != nil {
+		d, data, derr := parseDatagram(b)
+		if err != nil || derr != nil || kind != frameDatagram || d.code != bus.OK {
 			m.rejected.Add(1)
-			return
+			break
 		}
-		m.mu.Lock()
-		s, ok := m.ports[to].(*socket)
-		m.mu.Unlock()
-		if !ok {
-			continue // closed meanwhile
+		m.deliver(i, d, slices.Clone(data), groups)
+	}
+	for g := range groups {
+		g.ended(from)
+	}
+	_ = i.p.gone(bus.NoPort)
+}
+
+// deliver puts a datagram into its socket's queue, or sends it back.
+func (m *Member) deliver(i *incoming, d datagram, data []byte, groups map[*group]struct{}) {
+	it := item{Datagram: bus.Datagram{From: bus.Address{Ref: i.from}, To: d.svc, Data: data}, back: i.p, flags: d.flags}
+	m.mu.Lock()
+	s, ok := m.ports[d.to].(*socket)
+	m.mu.Unlock()
+	switch {
+	case !ok || (s.group != nil) != (d.flags&flagGroup != 0):
+		m.giveBack(&it, d.to, bus.NoPort) // closed meanwhile
+	case s.group != nil:
+		groups[s.group] = struct{}{}
+		s.group.arrived(i.from, d.svc.Instance)
+		s.in.wait(it)
+	case !s.in.push(it, d.importance):
+		code := bus.Overload
+		if s.in.isClosed() {
+			code = bus.NoPort
 		}
-		d := bus.Datagram{From: bus.Address{Ref: from}, To: svc, Data: append([]byte(nil), data...)}
-		select {
-		case s.queue <- d:
-		case <-s.done:
-		}
+		m.giveBack(&it, d.to, code)
 	}
 }

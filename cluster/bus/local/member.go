@@ -27,6 +27,8 @@ type Member struct {
 	wg       sync.WaitGroup
 	rejected atomic.Uint64
 
+	tolerance time.Duration // of links
+
 	mu        sync.Mutex
 	closed    bool
 	table     table
@@ -39,6 +41,8 @@ type Member struct {
 	own       map[key]struct{}
 	subs      map[*subscription]struct{}
 	resources map[interface{ Close() error }]struct{} // broken by Close
+	links     map[uint16]*link                        // by the peer's number; nil while it is opened
+	pids      map[uint16]int                          // processes of members, as verified
 
 	writeMu sync.Mutex // one record at a time to the name service
 }
@@ -47,7 +51,7 @@ var _ bus.Bus = (*Member)(nil)
 
 // Join makes the process a member of the bus in dir, under a name for people.
 // The name service must be there; it may go away and come back later.
-func Join(dir, name string) (bus.Bus, error) {
+func Join(dir, name string, opts ...Option) (bus.Bus, error) {
 	if len(name) > maxName {
 		return nil, fmt.Errorf("join bus: name of %d bytes is longer than %d", len(name), maxName)
 	}
@@ -55,13 +59,20 @@ func Join(dir, name string) (bus.Bus, error) {
 		dir: dir, name: name, table: newTable(),
 		waiters: make(map[uint32]chan error), ports: make(map[uint32]any), own: make(map[key]struct{}),
 		subs: make(map[*subscription]struct{}), resources: make(map[interface{ Close() error }]struct{}),
+		tolerance: DefaultTolerance, links: make(map[uint16]*link), pids: make(map[uint16]int),
 	}
+	for _, o := range opts {
+		if err := o(m); err != nil {
+			return nil, fmt.Errorf("join bus: %w", err)
+		}
+	}
+	m.table.add(binding{key: key{0, bus.One(bus.TypeNodeState, 0)}, pid: os.Getpid(), local: true}) // this machine
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	// A number may be taken by a process that lives, or died unswept.
 	var err error
 	for range 16 {
 		m.number = uint16(1 + rand.IntN(maxPorts))
-		if m.listener, err = listen(memberPath(dir, m.number)); err != nil {
+		if m.listener, err = listen(members, memberPath(dir, m.number)); err != nil {
 			if errors.Is(err, os.ErrNotExist) {
 				break
 			}
@@ -130,6 +141,17 @@ func (m *Member) hold(r interface{ Close() error }) bool {
 	return !m.closed
 }
 
+// spawn runs f on a goroutine that Close waits for.
+func (m *Member) spawn(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		go f() // sends what waits, for no longer than linger
+		return
+	}
+	m.wg.Go(f)
+}
+
 func (m *Member) release(r interface{ Close() error }) {
 	m.mu.Lock()
 	delete(m.resources, r)
@@ -178,6 +200,9 @@ func (m *Member) freeRef(ref uint32) {
 func (m *Member) bind(ref uint32, r bus.Range) error {
 	if r.Lower > r.Upper {
 		return fmt.Errorf("bind %s: lower is above upper", r)
+	}
+	if r.Type < bus.MinType {
+		return fmt.Errorf("bind %s: %w", r, bus.ErrReserved)
 	}
 	k := key{ref, r}
 	m.mu.Lock()
@@ -269,7 +294,7 @@ func (m *Member) writeLocked(conn *net.UnixConn, r record) {
 func (m *Member) connect() error {
 	ctx, cancel := context.WithTimeout(m.ctx, replyTime)
 	defer cancel()
-	conn, err := dial(ctx, serverPath(m.dir))
+	conn, err := dial(ctx, nameService, serverPath(m.dir))
 	if err != nil {
 		return err
 	}
@@ -383,7 +408,7 @@ func (m *Member) apply(r record) {
 		}
 	case opUp:
 		b := binding{key: key{r.ref, r.rng}, pid: int(r.pid), name: r.name, gen: m.gen}
-		if m.table.add(b) {
+		if r.rng.Type >= bus.MinType && m.table.add(b) {
 			m.notify(b.event(true))
 		}
 	case opDown:
@@ -398,7 +423,9 @@ func codeError(code byte) error {
 	case codeOK:
 		return nil
 	case codeFull:
-		return fmt.Errorf("name table is full (%d bindings)", maxBindings)
+		return fmt.Errorf("%w: the name table has %d", bus.ErrFull, maxBindings)
+	case codeQuota:
+		return fmt.Errorf("%w: a member may have %d", bus.ErrFull, maxOwn)
 	}
 	return fmt.Errorf("refused with code %d", code)
 }
@@ -411,7 +438,7 @@ func (m *Member) sweep(gen uint32) {
 		return
 	}
 	for k, b := range m.table.all {
-		if b.gen != gen {
+		if b.gen != gen && !b.local {
 			m.table.remove(k)
 			m.notify(b.event(false))
 		}
@@ -422,14 +449,14 @@ func (m *Member) sweep(gen uint32) {
 func (m *Member) notify(e bus.Event) {
 	for s := range m.subs {
 		if s.rng.Overlaps(e.Range) {
-			s.push(e)
+			s.tell(e)
 		}
 	}
 }
 
 // Subscribe reports the bindings that overlap the range, then changes.
-func (m *Member) Subscribe(r bus.Range) (bus.Subscription, error) {
-	s := &subscription{member: m, rng: r, index: make(map[key]int), wake: make(chan struct{}, 1), done: make(chan struct{})}
+func (m *Member) Subscribe(r bus.Range, opts ...bus.Option) (bus.Subscription, error) {
+	s := newSubscription(m, r, bus.Gather(bus.Options{}, opts))
 	_ = m.ask(opSync, key{})
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -439,7 +466,7 @@ func (m *Member) Subscribe(r bus.Range) (bus.Subscription, error) {
 	existing := m.table.overlapping(r)
 	slices.SortStableFunc(existing, func(a, b *binding) int { return int(int64(a.rng.Lower) - int64(b.rng.Lower)) })
 	for _, b := range existing {
-		s.push(b.event(true))
+		s.tell(b.event(true))
 	}
 	m.subs[s] = struct{}{}
 	return s, nil

@@ -15,9 +15,9 @@ import (
 )
 
 // raw connects to a socket of the bus without being a member.
-func raw(t *testing.T, path string) *net.UnixConn {
+func raw(t *testing.T, network, path string) *net.UnixConn {
 	t.Helper()
-	c, err := dial(context.Background(), path)
+	c, err := dial(context.Background(), network, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestGarbageIsDroppedAndCounted(t *testing.T) {
 	}
 	for what, messages := range toServer {
 		before := n.server.Stats().Rejected
-		c := raw(t, serverPath(n.dir))
+		c := raw(t, nameService, serverPath(n.dir))
 		for _, b := range messages {
 			if _, err := c.Write(b); err != nil {
 				t.Fatalf("%s: %v", what, err)
@@ -77,16 +77,29 @@ func TestGarbageIsDroppedAndCounted(t *testing.T) {
 	if s := n.server.Stats(); s.Names != 1 {
 		t.Errorf("stats %+v", s)
 	}
-	datagrams := greeting{kind: greetDatagrams, from: 1, to: uint32(m.number) << 16}
+	// This process is the member 1, so that its greetings pass.
+	own, err := listen(members, memberPath(n.dir, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	datagrams := greeting{kind: greetDatagrams, from: 1 << 16, to: uint32(m.number) << 16}
+	stranger := greeting{kind: greetDatagrams, from: 2 << 16, to: uint32(m.number) << 16}
+	unknown := greeting{kind: 9, from: 1 << 16}
+	short := []byte{frameDatagram, 0, 0, 3, 1, 2, 3}
+	wrong := append([]byte{frameDatagram, 0, 0, datagramHeader + 1}, make([]byte, datagramHeader+1)...)
+	wrong[frameHeader+15] = 1
 	toMember := map[string][][]byte{
-		"noise": {noise(21)}, "big": {noise(60000)}, "byte": {{0}},
-		"datagram": {datagrams.append(nil), {1, 2, 3}},
+		"noise": {noise(greetLen)}, "big": {noise(60000)}, "unknown kind": {unknown.append(nil)},
+		"forged source":  {stranger.append(nil)},
+		"short datagram": {datagrams.append(nil), short}, "datagram header": {datagrams.append(nil), wrong},
+		"frame kind": {datagrams.append(nil), {99, 0, 0, 1, 1}}, "other frame": {datagrams.append(nil), {frameBeat, 0, 0, 0}},
 	}
 	for what, messages := range toMember {
 		before := m.Rejected()
-		c := raw(t, memberPath(n.dir, m.number))
+		c := raw(t, members, memberPath(n.dir, m.number))
 		for _, b := range messages {
-			if _, err := c.Write(b); err != nil {
+			if _, err := c.Write(b); err != nil && !errors.Is(lost(err), bus.ErrPeerGone) {
 				t.Fatalf("%s: %v", what, err)
 			}
 		}
@@ -94,8 +107,8 @@ func TestGarbageIsDroppedAndCounted(t *testing.T) {
 		eventually(t, what+" is counted", func() bool { return m.Rejected() == before+1 })
 	}
 	// A message that is too long ends a connection.
-	c := raw(t, memberPath(n.dir, m.number))
-	g := greeting{kind: greetConnect, from: 1, to: uint32(m.number)<<16 | 1, svc: bus.Service{Type: 500, Instance: 1}}
+	c := raw(t, members, memberPath(n.dir, m.number))
+	g := greeting{kind: greetConnect, from: 1 << 16, to: uint32(m.number)<<16 | 1, svc: bus.Service{Type: 500, Instance: 1}}
 	if _, err := c.Write(g.append(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +116,8 @@ func TestGarbageIsDroppedAndCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Write(make([]byte, bus.MaxMessage+1)); err != nil {
+	const long = bus.MaxMessage + 1
+	if _, err := c.Write([]byte{frameData, long >> 16, long >> 8 & 0xff, long & 0xff}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := victim.Recv(); !errors.Is(err, bus.ErrTooLong) || !errors.Is(err, bus.ErrPeerGone) {
@@ -171,7 +185,7 @@ func TestNameServiceRestarts(t *testing.T) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			for _, x := range m.table.all {
-				if x.gen != m.gen {
+				if x.gen != m.gen && !x.local {
 					return false
 				}
 			}
@@ -249,8 +263,9 @@ func TestStaleSocketsAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stale []string
-	for _, p := range []string{serverPath(dir), memberPath(dir, 7), filepath.Join(memberDir(dir), ".0008.99")} {
-		l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: p, Net: "unixpacket"})
+	for i, p := range []string{serverPath(dir), memberPath(dir, 7), filepath.Join(memberDir(dir), ".0008.99")} {
+		network := []string{nameService, members, members}[i]
+		l, err := net.ListenUnix(network, &net.UnixAddr{Name: p, Net: network})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +273,7 @@ func TestStaleSocketsAreRemoved(t *testing.T) {
 		l.Close() // like a process that was killed
 		stale = append(stale, p)
 	}
-	live, err := listen(memberPath(dir, 9))
+	live, err := listen(members, memberPath(dir, 9))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +351,7 @@ func TestJoinErrors(t *testing.T) {
 
 func TestMemberThatDoesNotReadIsCutOff(t *testing.T) {
 	n := newNetwork(t)
-	lazy := raw(t, serverPath(n.dir))
+	lazy := raw(t, nameService, serverPath(n.dir))
 	hello := record{op: opHello, member: 7, name: "lazy"}
 	if _, err := lazy.Write(hello.append(nil)); err != nil {
 		t.Fatal(err)

@@ -79,7 +79,7 @@ func NewServer(dir string, log *slog.Logger) (*Server, error) {
 	}
 	sweepStale(serverPath(dir))
 	sweepMembers(dir)
-	l, err := listen(serverPath(dir))
+	l, err := listen(nameService, serverPath(dir))
 	if err != nil {
 		lock.Close()
 		return nil, err
@@ -287,6 +287,10 @@ func (s *Server) execute(c *client, r record) {
 	case opBind:
 		if len(s.table.all) >= maxBindings {
 			done.code = codeFull
+			break
+		}
+		if len(c.own) >= maxOwn {
+			done.code = codeQuota
 			break
 		}
 		b := binding{key: k, pid: c.pid, name: c.name}

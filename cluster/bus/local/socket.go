@@ -39,11 +39,11 @@ func reach(path string, f func(string) error) error {
 // listen makes a listening socket at path, which must not exist. The path
 // appears only when the socket listens: who finds it refusing connections may
 // know that its process is dead.
-func listen(path string) (*net.UnixListener, error) {
+func listen(network, path string) (*net.UnixListener, error) {
 	tmp := fmt.Sprintf("%s/.%s.%d", filepath.Dir(path), filepath.Base(path), os.Getpid())
 	var l *net.UnixListener
 	err := reach(tmp, func(p string) (err error) {
-		l, err = net.ListenUnix("unixpacket", &net.UnixAddr{Name: p, Net: "unixpacket"})
+		l, err = net.ListenUnix(network, &net.UnixAddr{Name: p, Net: network})
 		return err
 	})
 	if err != nil {
@@ -59,11 +59,11 @@ func listen(path string) (*net.UnixListener, error) {
 }
 
 // dial connects to the socket at path and checks who is there.
-func dial(ctx context.Context, path string) (*net.UnixConn, error) {
+func dial(ctx context.Context, network, path string) (*net.UnixConn, error) {
 	var c net.Conn
 	err := reach(path, func(p string) (err error) {
 		var d net.Dialer
-		c, err = d.DialContext(ctx, "unixpacket", p)
+		c, err = d.DialContext(ctx, network, p)
 		return err
 	})
 	if err != nil {
@@ -75,6 +75,29 @@ func dial(ctx context.Context, path string) (*net.UnixConn, error) {
 		return nil, err
 	}
 	return uc, nil
+}
+
+// Types of sockets: the name service keeps message borders, members bundle.
+const (
+	nameService = "unixpacket"
+	members     = "unix"
+)
+
+// listenerOf tells which process listens on the socket.
+func listenerOf(path string) (pid int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
+	defer cancel()
+	var d net.Dialer
+	err = reach(path, func(p string) error {
+		c, err := d.DialContext(ctx, members, p)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		pid, err = admit(c.(*net.UnixConn))
+		return err
+	})
+	return pid, err
 }
 
 // errForeign is the refusal of a process of another user.
@@ -157,7 +180,7 @@ func absent(err error) bool {
 func sweepStale(path string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
 	defer cancel()
-	c, err := dial(ctx, path)
+	c, err := dial(ctx, nameService, path)
 	if err == nil {
 		c.Close()
 		return false

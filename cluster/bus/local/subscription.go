@@ -2,6 +2,7 @@ package local
 
 import (
 	"sync"
+	"time"
 
 	"godwit/cluster/bus"
 )
@@ -9,8 +10,10 @@ import (
 // subscription queues events for one reader. What a slow reader has not seen
 // is bounded by the name table: a binding that came and went leaves nothing.
 type subscription struct {
-	member *Member
-	rng    bus.Range
+	member  *Member
+	rng     bus.Range
+	expires <-chan time.Time
+	counts  map[bus.Range]int // of bindings, by range: bus.Services only
 
 	mu    sync.Mutex
 	queue []pending
@@ -20,6 +23,38 @@ type subscription struct {
 	wake  chan struct{}
 	done  chan struct{}
 	once  sync.Once
+}
+
+func newSubscription(m *Member, r bus.Range, o bus.Options) *subscription {
+	s := &subscription{member: m, rng: r, index: make(map[key]int), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if o.Timeout > 0 {
+		s.expires = time.After(o.Timeout)
+	}
+	if o.Filter == bus.Services {
+		s.counts = make(map[bus.Range]int)
+	}
+	return s
+}
+
+// tell queues an event that passes the filter. The member's mu is held.
+func (s *subscription) tell(e bus.Event) {
+	if s.counts != nil {
+		n := s.counts[e.Range]
+		first, last := e.Up && n == 0, !e.Up && n == 1
+		if e.Up {
+			n++
+		} else {
+			n--
+		}
+		if s.counts[e.Range] = n; n <= 0 {
+			delete(s.counts, e.Range)
+		}
+		if !first && !last {
+			return
+		}
+		e.Addr = bus.Address{} // of the service, not of one of its sockets
+	}
+	s.push(e)
 }
 
 type pending struct {
@@ -99,6 +134,9 @@ func (s *subscription) Next() (bus.Event, error) {
 		}
 		select {
 		case <-s.wake:
+		case <-s.expires:
+			s.Close()
+			return bus.Event{}, bus.ErrTimeout
 		case <-s.done:
 		}
 	}

@@ -18,7 +18,9 @@ type binding struct {
 	key
 	pid  int
 	name string
-	gen  uint32 // of the connection to the name service that told of it (members only)
+	// local bindings are the member's own knowledge: its node and links.
+	local bool
+	gen   uint32 // of the connection to the name service that told of it (members only)
 }
 
 func (b *binding) event(up bool) bus.Event {

@@ -91,7 +91,7 @@ func TestTurnsAreBounded(t *testing.T) {
 }
 
 func TestSubscriptionForgetsWhatCameAndWent(t *testing.T) {
-	s := &subscription{index: make(map[key]int), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	s := newSubscription(nil, bus.All(1), bus.Options{})
 	event := func(up bool, ref uint32) bus.Event {
 		return bus.Event{Up: up, Addr: bus.Address{Ref: ref}, Range: bus.One(1, ref)}
 	}

@@ -126,8 +126,8 @@ func TestGarbageOnTheBusHarmsNobody(t *testing.T) {
 import glob, os, socket, stat
 for path in [%q] + glob.glob(%q):
     if not stat.S_ISSOCK(os.stat(path).st_mode): continue
-    for n in (0, 1, 7, 100, 5000):
-        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for n, kind in [(n, k) for n in (0, 1, 7, 25, 100, 5000) for k in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM)]:
+        s = socket.socket(socket.AF_UNIX, kind)
         try:
             s.connect(path)
             s.send(os.urandom(n) if n else b"")
