@@ -3,18 +3,30 @@
 // A store is a directory:
 //
 //	NAME.pem   a public key (Ed25519, SubjectPublicKeyInfo); NAME is its label
+//	policy     optional: what keys may be used for
 //	revoked    optional: what is refused although a trusted key signed it
+//	store.sig  optional: signature of the store by the root key
 //
-// Each line of "revoked" is a kind, a space and hexadecimal text; '#' begins a
-// comment:
+// Lines of "policy"; '#' begins a comment:
+//
+//	roles NAME ROLE,ROLE      NAME.pem signs these roles only (else all)
+//	allow development         keys that are marked as development keys count
+//
+// Each line of "revoked" is a kind, a space and hexadecimal text:
 //
 //	key 0123456789abcdef      a key, by its id
 //	build 5f1c…               a build, by its id
 //	signature 9a…             one signature, by its 128 digits
 //
+// A router that has a root key takes a store only with the root's signature
+// over all its other files, and no store of a lower version than it has had
+// (see Floors). Install replaces a store in one step.
+//
 // It fails closed: Load returns no store when anything in the directory cannot
-// be read and understood, and revocations are in before a key can be found. A
-// Store does not change; any goroutine may use it.
+// be read and understood, and revocations are in before a key can be found. All
+// files are read once, through one descriptor of the directory; what is parsed
+// is what the signature was checked over. A Store does not change; any
+// goroutine may use it.
 package trust
 
 import (
@@ -24,98 +36,98 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"godwit/security/elfsig"
 )
 
-// RevokedFile is the name of the revocation list in a store.
-const RevokedFile = "revoked"
-
-// Bounds of a store.
+// Files of a store that are not keys.
 const (
-	maxKeys    = 1024
-	maxRevoked = 16 << 20 // bytes of the revocation list
+	RevokedFile   = "revoked"
+	PolicyFile    = "policy"
+	SignatureFile = "store.sig"
 )
 
-// Errors of Check.
+// Errors of Check and Load.
 var (
-	ErrUntrusted = errors.New("key not trusted")
-	ErrRevoked   = errors.New("revoked")
+	ErrStore       = errors.New("trust store")
+	ErrUntrusted   = errors.New("key not trusted")
+	ErrRevoked     = errors.New("revoked")
+	ErrKeyRole     = errors.New("key may not sign this role")
+	ErrDevelopment = errors.New("development key, which this store does not allow")
 )
 
 // Key is a trusted public key.
 type Key struct {
-	ID     elfsig.KeyID
-	Label  string // file name without ".pem"
-	Public ed25519.PublicKey
+	ID          elfsig.KeyID
+	Label       string   // file name without ".pem"
+	Roles       []string // it may sign; empty: all
+	Development bool     // marked as such
+	Public      ed25519.PublicKey
 }
 
 // Store is a set of trusted keys and revocations.
 type Store struct {
-	keys       map[elfsig.KeyID]Key
-	revokedKey map[elfsig.KeyID]bool
-	builds     map[string]bool
-	signatures map[string]bool
+	files       map[string][]byte
+	version     string // signed; empty: the store has no signature that was checked
+	keys        map[elfsig.KeyID]Key
+	development bool // development keys count
+	revokedKey  map[elfsig.KeyID]bool
+	builds      map[string]bool
+	signatures  map[string]bool
 }
 
-// Load reads the store in the directory.
-func Load(dir string) (*Store, error) {
-	if err := checkMode(dir); err != nil {
-		return nil, fmt.Errorf("trust store: %w", err)
-	}
-	entries, err := os.ReadDir(dir)
+// Load reads the store in the directory. With a root key the store must be
+// signed by it; without, a signature is not looked at.
+func Load(dir string, root ed25519.PublicKey) (*Store, error) {
+	s, err := load(dir, root)
 	if err != nil {
-		return nil, fmt.Errorf("trust store: %w", err)
-	}
-	if len(entries) > maxKeys+1 {
-		return nil, fmt.Errorf("trust store %s: more than %d files", dir, maxKeys+1)
-	}
-	s := &Store{
-		keys: map[elfsig.KeyID]Key{}, revokedKey: map[elfsig.KeyID]bool{},
-		builds: map[string]bool{}, signatures: map[string]bool{},
-	}
-	if err := s.loadRevoked(filepath.Join(dir, RevokedFile)); err != nil {
-		return nil, fmt.Errorf("trust store: %w", err)
-	}
-	for _, e := range entries {
-		if e.Name() == RevokedFile {
-			continue
-		}
-		if err := s.loadKey(filepath.Join(dir, e.Name())); err != nil {
-			return nil, fmt.Errorf("trust store: %w", err)
-		}
-	}
-	if len(s.keys) == 0 {
-		return nil, fmt.Errorf("trust store %s: no key (want NAME.pem)", dir)
+		return nil, fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	return s, nil
 }
 
-// checkMode refuses what anybody may write.
-func checkMode(path string) error {
-	st, err := os.Stat(path)
+func load(dir string, root ed25519.PublicKey) (*Store, error) {
+	files, err := readFiles(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if st.Mode().Perm()&0o002 != 0 {
-		return fmt.Errorf("%s: writable by everybody (mode %04o)", path, st.Mode().Perm())
+	s := &Store{
+		files: files, keys: map[elfsig.KeyID]Key{}, revokedKey: map[elfsig.KeyID]bool{},
+		builds: map[string]bool{}, signatures: map[string]bool{},
 	}
-	return nil
+	if root != nil {
+		if s.version, err = checkSignature(files, root); err != nil {
+			return nil, fmt.Errorf("%s/%s: %w", dir, SignatureFile, err)
+		}
+	}
+	if err := lines(files[RevokedFile], s.revoke); err != nil {
+		return nil, fmt.Errorf("%s/%s:%w", dir, RevokedFile, err)
+	}
+	roles := map[string][]string{}
+	if err := lines(files[PolicyFile], func(w []string) error { return s.policy(w, roles) }); err != nil {
+		return nil, fmt.Errorf("%s/%s:%w", dir, PolicyFile, err)
+	}
+	for _, name := range sorted(files) {
+		if label, ok := strings.CutSuffix(name, keySuffix); ok {
+			if err := s.addKey(label, files[name], roles[label]); err != nil {
+				return nil, fmt.Errorf("%s/%s: %w", dir, name, err)
+			}
+			delete(roles, label)
+		}
+	}
+	for label := range roles {
+		return nil, fmt.Errorf("%s/%s: roles of %q, which is no key", dir, PolicyFile, label)
+	}
+	if len(s.keys) == 0 {
+		return nil, fmt.Errorf("%s: no key (want NAME.pem)", dir)
+	}
+	return s, nil
 }
 
-func (s *Store) loadKey(path string) error {
-	label, ok := strings.CutSuffix(filepath.Base(path), ".pem")
-	if !ok || label == "" {
-		return fmt.Errorf("%s: want NAME.pem or %q", path, RevokedFile)
-	}
-	if err := checkMode(path); err != nil {
-		return err
-	}
-	pub, err := elfsig.ReadPublicKeyFile(path)
+func (s *Store) addKey(label string, data []byte, roles []string) error {
+	pub, err := elfsig.DecodePublicKey(data)
 	if err != nil {
 		return err
 	}
@@ -124,30 +136,14 @@ func (s *Store) loadKey(path string) error {
 		return err
 	}
 	if other, dup := s.keys[id]; dup {
-		return fmt.Errorf("%s: the same key as %s.pem", path, other.Label)
+		return fmt.Errorf("the same key as %s.pem", other.Label)
 	}
-	s.keys[id] = Key{ID: id, Label: label, Public: pub}
+	s.keys[id] = Key{ID: id, Label: label, Roles: roles, Development: elfsig.IsDevelopment(data), Public: pub}
 	return nil
 }
 
-func (s *Store) loadRevoked(path string) error {
-	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err := checkMode(path); err != nil {
-		return err
-	}
-	data, err := elfsig.ReadSmallFile(path, maxRevoked)
-	if err != nil {
-		return err
-	}
-	if err := s.parseRevoked(data); err != nil {
-		return fmt.Errorf("%s:%w", path, err)
-	}
-	return nil
-}
-
-func (s *Store) parseRevoked(data []byte) error {
+// lines calls f with the words of each line that has any.
+func lines(data []byte, f func(words []string) error) error {
 	sc := bufio.NewScanner(bytes.NewReader(data))
 	for n := 1; sc.Scan(); n++ {
 		text, _, _ := strings.Cut(sc.Text(), "#")
@@ -155,10 +151,7 @@ func (s *Store) parseRevoked(data []byte) error {
 		if len(words) == 0 {
 			continue
 		}
-		if len(words) != 2 {
-			return fmt.Errorf("%d: want a kind and hexadecimal text", n)
-		}
-		if err := s.revoke(words[0], strings.ToLower(words[1])); err != nil {
+		if err := f(words); err != nil {
 			return fmt.Errorf("%d: %w", n, err)
 		}
 	}
@@ -168,7 +161,31 @@ func (s *Store) parseRevoked(data []byte) error {
 	return nil
 }
 
-func (s *Store) revoke(kind, value string) error {
+func (s *Store) policy(words []string, roles map[string][]string) error {
+	switch {
+	case len(words) == 2 && words[0] == "allow" && words[1] == "development":
+		s.development = true
+	case len(words) == 3 && words[0] == "roles":
+		if _, twice := roles[words[1]]; twice {
+			return fmt.Errorf("roles of %q twice", words[1])
+		}
+		for r := range strings.SplitSeq(words[2], ",") {
+			if r == "" {
+				return errors.New("empty role")
+			}
+			roles[words[1]] = append(roles[words[1]], r)
+		}
+	default:
+		return fmt.Errorf("%q: want \"roles NAME ROLE,ROLE\" or \"allow development\"", strings.Join(words, " "))
+	}
+	return nil
+}
+
+func (s *Store) revoke(words []string) error {
+	if len(words) != 2 {
+		return errors.New("want a kind and hexadecimal text")
+	}
+	kind, value := words[0], strings.ToLower(words[1])
 	raw, err := hex.DecodeString(value)
 	if err != nil && kind != "build" {
 		return fmt.Errorf("%q: not hexadecimal", value)
@@ -193,13 +210,23 @@ func (s *Store) revoke(kind, value string) error {
 	return nil
 }
 
-// Keys returns the trusted keys that are not revoked, by label.
+// Version is the version that the root key signed; empty: Load got no root key.
+func (s *Store) Version() string { return s.version }
+
+// AllowsDevelopment tells whether development keys count.
+func (s *Store) AllowsDevelopment() bool { return s.development }
+
+// Revocations returns how many keys, builds and signatures are revoked.
+func (s *Store) Revocations() int { return len(s.revokedKey) + len(s.builds) + len(s.signatures) }
+
+// Revoked tells whether a key is.
+func (s *Store) Revoked(id elfsig.KeyID) bool { return s.revokedKey[id] }
+
+// Keys returns all keys of the store by label, the revoked ones too.
 func (s *Store) Keys() []Key {
 	var keys []Key
-	for id, k := range s.keys {
-		if !s.revokedKey[id] {
-			keys = append(keys, k)
-		}
+	for _, k := range s.keys {
+		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.Label, b.Label) })
 	return keys
@@ -214,6 +241,10 @@ func (s *Store) Check(sig *elfsig.Signed) (Key, error) {
 		return Key{}, fmt.Errorf("key %s: %w", sig.KeyID, ErrRevoked)
 	case !ok:
 		return Key{}, fmt.Errorf("key %s: %w", sig.KeyID, ErrUntrusted)
+	case k.Development && !s.development:
+		return Key{}, fmt.Errorf("key %s (%s): %w", sig.KeyID, k.Label, ErrDevelopment)
+	case len(k.Roles) > 0 && !slices.Contains(k.Roles, sig.Role):
+		return Key{}, fmt.Errorf("key %s (%s), role %q: %w", sig.KeyID, k.Label, sig.Role, ErrKeyRole)
 	case s.builds[sig.BuildID]:
 		return Key{}, fmt.Errorf("build %s: %w", sig.BuildID, ErrRevoked)
 	case s.signatures[sig.Signature()]:
