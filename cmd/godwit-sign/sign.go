@@ -144,7 +144,7 @@ func verifyCommand() *cobra.Command {
 // checker returns the function that finds the key for a signature, or refuses it.
 func checker(key, store string) (func(*elfsig.Signed) (ed25519.PublicKey, error), error) {
 	if store != "" {
-		st, err := trust.Load(store)
+		st, err := trust.Load(store, nil)
 		if err != nil {
 			return nil, err
 		}

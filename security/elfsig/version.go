@@ -109,3 +109,6 @@ func compareIdentifier(a, b string) int {
 	}
 	return cmp.Compare(a, b)
 }
+
+// CheckVersion tells whether the text is a semantic version.
+func CheckVersion(s string) error { return checkVersion("version", s) }

@@ -34,14 +34,14 @@ func BenchmarkStart(b *testing.B) {
 	}
 	b.Run("cold", func(b *testing.B) {
 		for b.Loop() {
-			l := NewLoader(trustDir, time.Now)
+			l := New(Config{Trust: trustDir, Now: time.Now})
 			if err := errors.Join(run(l), l.Close()); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("warm", func(b *testing.B) {
-		l := NewLoader(trustDir, time.Now)
+		l := New(Config{Trust: trustDir, Now: time.Now})
 		defer l.Close()
 		if err := run(l); err != nil {
 			b.Fatal(err)

@@ -1,6 +1,7 @@
 package module
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"godwit/security/audit"
 	"godwit/security/elfsig"
 	"godwit/security/trust"
 )
@@ -19,11 +21,23 @@ import (
 // does not help, another file or another trust store does.
 var ErrRefused = errors.New("module refused")
 
+// Why a signed module is refused; see also packages elfsig and trust.
+var (
+	ErrRole    = errors.New("signed for another role")
+	ErrDynamic = errors.New("not a static executable: it asks for an interpreter")
+)
+
+// storeFloor is the name under which the floors keep the trust store's version.
+const storeFloor = "trust"
+
 // Image is a verified executable: a sealed memory file. Close it after use.
 type Image struct {
 	Path   string // where it came from
 	Signed elfsig.Signed
 	Key    trust.Key
+	// Unverified is why the file would be refused, were the loader not
+	// permissive; Signed and Key say nothing then. Nil: it is verified.
+	Unverified error
 
 	mem *memory
 }
@@ -34,6 +48,8 @@ type memory struct {
 	signed *elfsig.Signed
 	key    trust.Key // the digest was verified with this key
 	refs   atomic.Int32
+
+	unsigned error // why there is no signature
 }
 
 func (m *memory) release() error {
@@ -60,11 +76,20 @@ type stamp struct {
 	mtime, ctime unix.Timespec
 }
 
+// Config of a Loader.
+type Config struct {
+	Trust      string            // directory of the trust store, read at every Verify: a revocation counts at once
+	Root       ed25519.PublicKey // the store must be signed by it; nil: it need not be signed
+	Floors     *trust.Floors     // minimum versions; nil: none are kept
+	Permissive bool              // run what would be refused, and say so
+	Now        func() time.Time  // clock for the validity of signatures
+	Audit      func(audit.Event) // takes every verdict, on the goroutine of Verify; may be nil
+}
+
 // Loader verifies files against a trust store and starts them.
 type Loader struct {
-	trustDir string
-	now      func() time.Time
-	spawn    *spawner
+	cfg   Config
+	spawn *spawner
 
 	mu     sync.Mutex
 	held   map[string]*slot // by path
@@ -79,11 +104,15 @@ type slot struct {
 	mem   *memory // nil: none yet
 }
 
-// NewLoader returns a loader that trusts the store in the directory; the store
-// is read at every Verify, so that a revocation counts at once. now is the
-// clock for the validity of signatures.
+// NewLoader returns a loader that only has a trust store, which need not be
+// signed; Close it.
 func NewLoader(trustDir string, now func() time.Time) *Loader {
-	return &Loader{trustDir: trustDir, now: now, spawn: newSpawner(), held: map[string]*slot{}}
+	return New(Config{Trust: trustDir, Now: now})
+}
+
+// New returns a loader; Close it.
+func New(cfg Config) *Loader {
+	return &Loader{cfg: cfg, spawn: newSpawner(), held: map[string]*slot{}}
 }
 
 // Close drops the held images. Processes that Start started are killed by the
@@ -110,20 +139,27 @@ func (l *Loader) Digests() int64 { return l.hashed.Load() }
 
 // Verify returns the file as an image that may be started as the role. The
 // error names the file and the reason; it is ErrRefused unless the file could
-// not be read.
+// not be read. A permissive loader returns an image of whatever it could copy.
 func (l *Loader) Verify(path, role string) (*Image, error) {
-	store, err := trust.Load(l.trustDir)
+	e := audit.Event{Time: l.cfg.Now(), Verdict: audit.Allowed, File: path, Role: role}
+	img, err := l.verify(path, role, &e)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", path, ErrRefused, err)
+		err = fmt.Errorf("%s: %w", path, err)
+		e.Verdict, e.Reason, e.Detail = audit.Denied, Reason(err), err.Error()
+	} else if img.Unverified != nil {
+		e.Verdict, e.Reason, e.Detail = audit.Permitted, Reason(img.Unverified), img.Unverified.Error()
 	}
-	img, err := l.verify(path, role, store)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if l.cfg.Audit != nil {
+		l.cfg.Audit(e)
 	}
-	return img, nil
+	return img, err
 }
 
-func (l *Loader) verify(path, role string, store *trust.Store) (*Image, error) {
+func (l *Loader) verify(path, role string, e *audit.Event) (*Image, error) {
+	store, storeErr := l.store()
+	if storeErr != nil && !l.cfg.Permissive {
+		return nil, storeErr
+	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open module: %w", pathless(err))
@@ -140,14 +176,59 @@ func (l *Loader) verify(path, role string, store *trust.Store) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := l.permit(mem, role, store, fresh)
+	img := &Image{Path: path, mem: mem}
+	err = storeErr
+	if err == nil {
+		img.Key, err = l.permit(mem, role, store, fresh)
+	}
+	describe(e, mem, img.Key, fresh)
+	switch {
+	case err == nil:
+		img.Signed = *mem.signed
+		if fresh {
+			h.hold(st, mem)
+		}
+		return img, nil
+	case l.cfg.Permissive && errors.Is(err, ErrRefused):
+		img.Unverified = err
+		return img, nil
+	}
+	return nil, errors.Join(err, mem.release())
+}
+
+// describe puts into an event what the file says of itself.
+func describe(e *audit.Event, m *memory, key trust.Key, fresh bool) {
+	e.Key, e.Cached = key.Label, !fresh
+	if s := m.signed; s != nil {
+		e.Signed, e.Name, e.Version, e.BuildID, e.KeyID = s.Role, s.Name, s.Version, s.BuildID, s.KeyID.String()
+	}
+}
+
+// store reads the trust store; a signed one may not be older than it has been.
+func (l *Loader) store() (*trust.Store, error) {
+	store, err := trust.Load(l.cfg.Trust, l.cfg.Root)
+	if err == nil && l.cfg.Floors != nil && store.Version() != "" {
+		err = l.cfg.Floors.Check(storeFloor, storeFloor, store.Version())
+		if err == nil {
+			err = l.cfg.Floors.Raise(storeFloor, storeFloor, store.Version())
+		}
+	}
 	if err != nil {
-		return nil, errors.Join(err, mem.release())
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	if fresh {
-		h.hold(st, mem)
+	return store, nil
+}
+
+// Status reads the trust store and the floors, as Verify would.
+func (l *Loader) Status() (*trust.Store, []trust.Floor, error) {
+	store, err := l.store()
+	floors := []trust.Floor{}
+	if l.cfg.Floors != nil {
+		var ferr error
+		floors, ferr = l.cfg.Floors.List()
+		err = errors.Join(err, ferr)
 	}
-	return &Image{Path: path, Signed: *mem.signed, Key: key, mem: mem}, nil
+	return store, floors, err
 }
 
 func (l *Loader) slot(path string) *slot {
@@ -174,9 +255,7 @@ func (h *slot) memory(f *os.File, st stamp) (m *memory, fresh bool, err error) {
 	}
 	m = &memory{file: file}
 	m.refs.Store(1)
-	if m.signed, err = elfsig.Parse(file, st.size); err != nil {
-		return nil, false, errors.Join(fmt.Errorf("%w: %w", ErrRefused, err), file.Close())
-	}
+	m.signed, m.unsigned = elfsig.Parse(file, st.size)
 	return m, true, nil
 }
 
@@ -187,28 +266,40 @@ func (l *Loader) permit(m *memory, role string, store *trust.Store, fresh bool) 
 		return trust.Key{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	s := m.signed
+	if m.unsigned != nil {
+		return refuse(m.unsigned)
+	}
 	key, err := store.Check(s)
 	if err != nil {
 		return refuse(err)
 	}
 	if s.Role != role {
-		return refuse(fmt.Errorf("signed as %q, wanted as %q", s.Role, role))
+		return refuse(fmt.Errorf("%w: signed as %q, wanted as %q", ErrRole, s.Role, role))
 	}
 	if s.Dynamic {
-		return refuse(errors.New("not a static executable: it asks for an interpreter"))
+		return refuse(ErrDynamic)
 	}
-	if err := s.CheckTime(l.now()); err != nil {
+	if err := s.CheckTime(l.cfg.Now()); err != nil {
 		return refuse(err)
 	}
-	if !fresh && key.Public.Equal(m.key.Public) {
-		return key, nil
+	if l.cfg.Floors != nil {
+		if err := l.cfg.Floors.Check(s.Role, s.Name, s.Version); err != nil {
+			return refuse(err)
+		}
 	}
-	l.hashed.Add(1)
-	if err := s.Verify(m.file, key.Public); err != nil {
-		return refuse(err)
+	if fresh || !key.Public.Equal(m.key.Public) {
+		l.hashed.Add(1)
+		if err := s.Verify(m.file, key.Public); err != nil {
+			return refuse(err)
+		}
 	}
 	if fresh {
 		m.key = key
+	}
+	if l.cfg.Floors != nil && s.MinVersion != "" {
+		if err := l.cfg.Floors.Raise(s.Role, s.Name, s.MinVersion); err != nil {
+			return refuse(err)
+		}
 	}
 	return key, nil
 }
@@ -226,7 +317,11 @@ func (h *slot) hold(st stamp, m *memory) {
 // Stamp returns a text that changes when the file or the trust store may have
 // changed: the sign to try a refused module again.
 func (l *Loader) Stamp(path string) string {
-	return fmt.Sprint(pathStamp(path), pathStamp(l.trustDir), pathStamp(l.trustDir+"/"+trust.RevokedFile))
+	stamps := []any{pathStamp(path), pathStamp(l.cfg.Trust)}
+	for _, name := range []string{trust.RevokedFile, trust.PolicyFile, trust.SignatureFile} {
+		stamps = append(stamps, pathStamp(l.cfg.Trust+"/"+name))
+	}
+	return fmt.Sprint(stamps...)
 }
 
 func pathStamp(path string) stamp {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"godwit/security/audit"
 	"godwit/security/elfsig"
 	"godwit/security/trust"
 )
@@ -67,6 +69,26 @@ type fixture struct {
 	key    ed25519.PrivateKey
 	loader *Loader
 	now    time.Time
+
+	mu       sync.Mutex
+	verdicts []audit.Event
+}
+
+func (f *fixture) audit(e audit.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.verdicts = append(f.verdicts, e)
+}
+
+// lastVerdict is the latest that the loader told.
+func (f *fixture) lastVerdict() audit.Event {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.verdicts) == 0 {
+		f.t.Fatal("no verdict was told")
+	}
+	return f.verdicts[len(f.verdicts)-1]
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -76,7 +98,7 @@ func newFixture(t *testing.T) *fixture {
 	f.key = key
 	f.must(os.Mkdir(f.path("trust"), 0o755))
 	f.trust("admin", key)
-	f.loader = NewLoader(f.path("trust"), func() time.Time { return f.now })
+	f.loader = New(Config{Trust: f.path("trust"), Now: func() time.Time { return f.now }, Audit: f.audit})
 	t.Cleanup(func() { f.must(f.loader.Close()) })
 	return f
 }
@@ -147,6 +169,9 @@ func (f *fixture) wantRefused(path, role, reason string) {
 	}
 	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), path) {
 		f.t.Errorf("verify: %v; want a refusal that names the file and %q", err, reason)
+	}
+	if e := f.lastVerdict(); e.Verdict != audit.Denied || e.File != path || e.Role != role || e.Detail != err.Error() || e.Reason == "unreadable" {
+		f.t.Errorf("verdict %+v", e)
 	}
 }
 
@@ -245,10 +270,11 @@ func TestRefused(t *testing.T) {
 	f.must(os.WriteFile(f.path("other"), other, 0o755))
 	f.wantRefused(f.path("other"), "bgp", "signature does not match")
 
-	stranger := *f
-	stranger.key, err = elfsig.GenerateKey()
+	own := f.key
+	f.key, err = elfsig.GenerateKey()
 	f.must(err)
-	f.wantRefused(stranger.install("strange", childProgram, header()), "bgp", "key not trusted")
+	f.wantRefused(f.install("strange", childProgram, header()), "bgp", "key not trusted")
+	f.key = own
 
 	f.must(os.Mkdir(f.path("dir"), 0o755))
 	f.wantRefused(f.path("dir"), "bgp", "not a regular file")
@@ -466,7 +492,7 @@ func TestNoDescriptorLeaks(t *testing.T) {
 func TestClosedLoader(t *testing.T) {
 	f := newFixture(t)
 	path := f.install("m", childProgram, header())
-	loader := NewLoader(f.path("trust"), time.Now)
+	loader := New(Config{Trust: f.path("trust"), Now: time.Now})
 	img, err := loader.Verify(path, "bgp")
 	f.must(err)
 	p, err := loader.Start(img, Options{Args: []string{"sleep"}})
@@ -484,7 +510,7 @@ func TestClosedLoader(t *testing.T) {
 // parent is what the test binary does when parentEnv is set: it starts a module
 // that sleeps, prints its process id, and waits to be killed.
 func parent() {
-	loader := NewLoader(os.Getenv(parentEnv)+"/trust", time.Now)
+	loader := New(Config{Trust: os.Getenv(parentEnv) + "/trust", Now: time.Now})
 	img, err := loader.Verify(os.Getenv(parentEnv)+"/m", "bgp")
 	if err != nil {
 		fmt.Println(err)
