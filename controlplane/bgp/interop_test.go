@@ -109,7 +109,10 @@ connect-retry = 2
 	w.until(wait, "three sessions", func() bool {
 		return w.state("10.0.0.2") == established && w.state("10.0.1.2") == established && w.state("10.0.2.2") == established
 	})
-	if got := w.routes[prefix("198.51.100.0/25")]; len(got) != 1 || got[0].NextHop != netip.MustParseAddr("10.0.0.9") || got[0].MED != 5 {
+	w.mu.Lock()
+	got := w.routes[prefix("198.51.100.0/25")]
+	w.mu.Unlock()
+	if len(got) != 1 || got[0].NextHop != netip.MustParseAddr("10.0.0.9") || got[0].MED != 5 {
 		t.Errorf("third-party next hop: %+v", got)
 	}
 	asks(t, g.Ask, "global rib", "192.0.2.0/24", "198.51.100.0/25")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +23,11 @@ func pair(t *testing.T) (n *bgptest.Net, router, peer *bgptest.Space) {
 	return n, router, peer
 }
 
-var netCount int
+var netCount atomic.Int32 // tests run in parallel
 
 func newNet(t *testing.T) *bgptest.Net {
 	t.Helper()
-	netCount++
-	n, err := bgptest.NewNet(fmt.Sprintf("gwt-bgp-%d-%d", os.Getpid(), netCount))
+	n, err := bgptest.NewNet(fmt.Sprintf("gwt-bgp-%d-%d", os.Getpid(), netCount.Add(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
