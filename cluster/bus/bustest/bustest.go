@@ -55,6 +55,23 @@ func Run(t *testing.T, network func(t *testing.T) Network) {
 		{"CloseUnblocks", closeUnblocks},
 		{"UseAfterClose", useAfterClose},
 		{"Concurrency", concurrency},
+		{"StreamOfBytes", streamOfBytes},
+		{"ConnectWithData", connectWithData},
+		{"CloseHasAReason", closeHasAReason},
+		{"ImportanceOfConnections", importanceOfConnections},
+		{"SendToAddress", sendToAddress},
+		{"Returned", returned},
+		{"Droppable", droppable},
+		{"Overload", overload},
+		{"ReservedTypes", reservedTypes},
+		{"ServiceFilter", serviceFilter},
+		{"SubscriptionExpires", subscriptionExpires},
+		{"NodeService", nodeService},
+		{"GroupNews", groupNews},
+		{"GroupModes", groupModes},
+		{"GroupOrder", groupOrder},
+		{"GroupFlowControl", groupFlowControl},
+		{"GroupLoopback", groupLoopback},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, network(t)) })
 	}

@@ -152,8 +152,8 @@ func (m *Member) dialRef(ctx context.Context, to uint32, s bus.Service, o bus.Op
 
 // greet opens a connection to the member of the socket g.to and waits for its
 // answer.
-func (m *Member) greet(ctx context.Context, g greeting) (c *net.UnixConn, tolerance uint32, err error) {
-	c, err = dial(ctx, members, memberPath(m.dir, uint16(g.to>>16)))
+func (m *Member) greet(ctx context.Context, g greeting) (_ *net.UnixConn, tolerance uint32, _ error) {
+	c, err := dial(ctx, members, memberPath(m.dir, uint16(g.to>>16)))
 	if err != nil {
 		return nil, 0, err
 	}
