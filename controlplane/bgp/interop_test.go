@@ -185,7 +185,7 @@ func TestLinkLocalAndInternal(t *testing.T) {
 	w.send(wire.Redistribute, wire.RedistBody{Routes: []wire.RedistRoute{{Prefix: prefix("10.8.0.0/16"), Protocol: "static"}}})
 	w.configure(speaker(a, b))
 	w.until(wait, "a route over link-local", func() bool { return len(w.routes) == 1 && w.synced == 1 })
-	got := w.routes[prefix("2001:db8:1::/48")][0]
+	got := w.path("2001:db8:1::/48")
 	if got.Peer != a.Address.WithZone("eth0") || got.NextHop.Zone() != "" || !got.NextHop.Is6() {
 		t.Errorf("path %+v", got)
 	}

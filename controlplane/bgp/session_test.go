@@ -75,7 +75,7 @@ ipv6 { import all; export where source = RTS_STATIC; };`, med)))
 	if got := w.nextHop("2001:db8:1::/48"); got != "2001:db8::2" {
 		t.Errorf("IPv6 next hop %s", got)
 	}
-	got := w.routes[prefix("198.51.100.0/24")][0]
+	got := w.path("198.51.100.0/24")
 	if got.MED != 7 || got.ASPathLen != 2 || got.PeerAS != 65002 || got.LocalPref != 100 || got.Peer != p.Address {
 		t.Errorf("path %+v", got)
 	}
@@ -122,7 +122,7 @@ ipv6 { import all; export where source = RTS_STATIC; };`, med)))
 
 	// The final stop tells the peer, which drops our routes at once.
 	w.proc.Stop()
-	asks(t, b.Ask, "show protocols all godwit", "Received: Administrative shutdown")
+	asks(t, func(...string) (string, error) { return b.Log(), nil }, "log", "Received: Administrative shutdown")
 	asks(t, b.Ask, "show route", "!10.8.0.0/16")
 }
 
@@ -147,9 +147,11 @@ func TestPolicies(t *testing.T) {
 	})
 	asks(t, one.Ask, "show route", "10.8.0.0/16")
 	asks(t, two.Ask, "show route", "!10.8.0.0/16", "!192.0.2.0/24")
+	w.mu.Lock()
 	if len(w.routes) != 1 || w.nextHop("192.0.2.0/24") == "" {
 		t.Errorf("routes %v", w.routes)
 	}
+	w.mu.Unlock()
 
 	b.Import, b.Export = accept, accept
 	w.configure(speaker(a, b))
@@ -223,6 +225,8 @@ func TestGracefulRestart(t *testing.T) {
 	bird(t, peer, birdConfig(2, birdStatic("ipv4", "", "route 192.0.2.0/24 blackhole;", "route 198.51.100.0/24 blackhole;"),
 		birdPeer("godwit", "10.0.0.1", 65001, "10.0.0.2", 65002, birdBoth)))
 	w.until(wait, "the peer's return", func() bool { return len(w.routes) == 2 })
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.changes != changes+1 {
 		t.Errorf("%d changes, want 1", w.changes-changes)
 	}

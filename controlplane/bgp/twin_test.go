@@ -215,6 +215,13 @@ func (w *twin) read(r io.Reader) {
 	}
 }
 
+// path is the first path of a prefix, which must have one.
+func (w *twin) path(p string) wire.RoutePath {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.routes[prefix(p)][0]
+}
+
 func (w *twin) take(f frame) {
 	switch {
 	case f.reply:
