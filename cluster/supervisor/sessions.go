@@ -22,12 +22,19 @@ func (s *Supervisor) Closed(c *session.Session, _ error) { delete(s.sessions, c)
 
 // Receive implements session.Handler.
 func (s *Supervisor) Receive(c *session.Session, m session.Message) {
+	if ok, err := s.security(c, m); ok {
+		if err != nil {
+			s.cfg.Log.Warn("cannot answer", "request", m.Kind.String(), "error", err)
+			c.Close()
+		}
+		return
+	}
 	var err error
 	switch m.Kind {
 	case wire.SetModules:
 		err = s.setModules(c, m)
 	case wire.GetModules:
-		err = c.Reply(m, wire.GetModules, wire.ModuleList{Modules: s.core.list()})
+		err = c.Reply(m, wire.GetModules, wire.ModuleList{Modules: s.list()})
 	case wire.GetNames:
 		err = c.Reply(m, wire.GetNames, wire.NameList{Names: s.server.Names()})
 	case wire.GetEvents:
@@ -62,6 +69,7 @@ func (s *Supervisor) setModules(c *session.Session, m session.Message) error {
 
 // tell logs a module's new state and sends it to all sessions.
 func (s *Supervisor) tell(st wire.ModuleStatus) {
+	st.Verify = s.guard.mode(st.Name)
 	level, attrs := slog.LevelInfo, []any{"name", st.Name}
 	if st.PID != 0 {
 		attrs = append(attrs, "pid", st.PID)

@@ -25,6 +25,8 @@ type Config struct {
 	Instance         string
 	LibDir           string // where the executables "godwit-ROLE" are
 	TrustDir         string // trust store of the modules' signers
+	TrustRoot        string // file of the public key that must have signed the trust store; empty: none
+	Permissive       bool   // run what would be refused; for bringing up
 	ConfigFile       string // for the routing engine; may be empty
 	Env              []string
 	Stderr           *os.File     // of the modules
@@ -40,6 +42,7 @@ type Supervisor struct {
 	work   *event.Handler // state machine: exits, starts, timers
 	serve  *event.Handler // sessions
 	loader *module.Loader
+	guard  *guard
 	server *local.Server
 	bus    bus.Bus
 	binds  io.Closer
@@ -85,7 +88,10 @@ func New(cfg Config) (_ *Supervisor, err error) {
 	if s.bus, err = local.Join(cfg.RunDir, cfg.Self.Name); err != nil {
 		return nil, err
 	}
-	s.loader = module.NewLoader(cfg.TrustDir, time.Now)
+	if s.guard, err = newGuard(cfg); err != nil {
+		return nil, err
+	}
+	s.loader = s.guard.loader
 	s.binds, err = session.Serve(s.serve, s.bus, bus.One(bus.TypeSupervisor, 0), s.accept)
 	return s, err
 }
@@ -205,6 +211,7 @@ type started struct {
 	stamp   string
 	err     error
 	refused bool
+	off     bool // it runs though it would be refused
 }
 
 // start verifies and starts a module off the loop.
@@ -231,7 +238,9 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 		out.err, out.refused = err, errors.Is(err, module.ErrRefused) || errors.Is(err, os.ErrNotExist)
 		return out
 	}
-	out.id = identity{img.Signed.Version, img.Signed.BuildID, img.Signed.KeyID.String()}
+	if out.off = img.Unverified != nil; !out.off {
+		out.id = identity{img.Signed.Version, img.Signed.BuildID, img.Signed.KeyID.String()}
+	}
 	args := []string{
 		"--name", spec.Name, "--run-dir", s.cfg.RunDir, "--state-dir", s.cfg.StateDir, "--instance", s.cfg.Instance,
 	}
@@ -255,6 +264,7 @@ func (s *Supervisor) failed(spec wire.ModuleSpec, out started) {
 func (s *Supervisor) running(name string, out started) {
 	p := out.proc
 	s.procs[name] = p
+	s.guard.off[name] = out.off
 	if err := s.writePID(name, p.PID()); err != nil {
 		s.cfg.Log.Warn("cannot note module's process", "module", name, "error", err)
 	}
@@ -267,6 +277,7 @@ func (s *Supervisor) running(name string, out started) {
 			how = err.Error()
 		}
 		delete(s.procs, name)
+		delete(s.guard.off, name)
 		s.removePID(name)
 		s.step(evExited{name, how})
 	})

@@ -71,6 +71,7 @@ type chassis struct {
 	sup    *Supervisor
 	ended  chan error
 	output *output
+	config func(*Config) // changes the configuration of boot; may be nil
 
 	loop    *event.Loop
 	work    *event.Handler
@@ -165,7 +166,11 @@ func (o *output) String() string {
 func (c *chassis) boot() {
 	c.t.Helper()
 	c.output = newOutput(c)
-	sup, err := New(testConfig(c.dir, c.output.w, slog.New(slog.NewTextHandler(c.output.w, nil))))
+	cfg := testConfig(c.dir, c.output.w, slog.New(slog.NewTextHandler(c.output.w, nil)))
+	if c.config != nil {
+		c.config(&cfg)
+	}
+	sup, err := New(cfg)
 	c.must(err)
 	c.sup, c.ended = sup, make(chan error, 1)
 	go func() { c.ended <- sup.Run(context.Background()) }()

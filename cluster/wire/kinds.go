@@ -23,6 +23,8 @@ const (
 	GetModules  Kind = 21 // → ModuleList
 	GetNames    Kind = 22 // → NameList: the bus name table
 	ModuleEvent Kind = 23 // » supervisor to routing engine: ModuleStatus on each change
+	GetSecurity Kind = 24 // → SecurityStatus
+	GetAudit    Kind = 25 // → AuditQuery, AuditList
 
 	// Routing engine to line card.
 	SetCard       Kind = 40 // → CardConfig: the whole desired state; reply CardResult
@@ -53,6 +55,7 @@ const (
 var kindNames = map[Kind]string{
 	Error: "error", GetEvents: "get-events", GetModule: "get-module",
 	SetModules: "set-modules", GetModules: "get-modules", GetNames: "get-names", ModuleEvent: "module-event",
+	GetSecurity: "get-security", GetAudit: "get-audit",
 	SetCard: "set-card", FIBBatch: "fib-batch", FIBAck: "fib-ack", PortEvent: "port-event", GetPorts: "get-ports",
 	GetNeighbors: "get-neighbors", GetFIB: "get-fib", GetDrops: "get-drops", GetFIBStats: "get-fib-stats",
 	StartCapture: "start-capture", StopCapture: "stop-capture", CaptureFrame: "capture-frame", ClearNeighbor: "clear-neighbor",

@@ -51,6 +51,8 @@ dies. A second signal kills the modules instead of waiting for them.`,
 	f.StringVar(&cfg.Instance, "instance", "godwit", "name of this router, prefix of its network namespaces")
 	f.StringVar(&cfg.LibDir, "lib-dir", "", "where the modules are (default: where godwitd is)")
 	f.StringVar(&cfg.TrustDir, "trust", "/etc/godwit/trust", "public keys that may sign modules")
+	f.StringVar(&cfg.TrustRoot, "trust-root", "", "public key that must have signed the trust store (default: it need not be signed)")
+	f.BoolVar(&cfg.Permissive, "permissive", false, "run modules that would be refused, for bringing up; never in service")
 	f.StringVar(&cfg.ConfigFile, "config", "", "configuration to apply at start")
 	f.StringVar(&format, "log-format", "text", "text or json")
 	return c
@@ -69,7 +71,7 @@ func run(cfg supervisor.Config, format string) error {
 	cfg.Log = slog.New(handler).With("module", "supervisor")
 	cfg.Stderr = os.Stderr
 	cfg.Env = []string{"GODWIT_LOG_FORMAT=" + format}
-	if err := absolute(&cfg.RunDir, &cfg.StateDir, &cfg.TrustDir, &cfg.ConfigFile); err != nil {
+	if err := absolute(&cfg.RunDir, &cfg.StateDir, &cfg.TrustDir, &cfg.TrustRoot, &cfg.ConfigFile); err != nil {
 		return err
 	}
 	exe, err := os.Executable()
