@@ -143,11 +143,17 @@ func addresses(i mgmt.Interface, all bool) string {
 
 func textInterface(w io.Writer, v mgmt.Interfaces) {
 	for _, i := range v.Interfaces {
-		fmt.Fprintf(w, "%s is %s for %s", i.Name, state(i), since(i.Since))
+		fmt.Fprintf(w, "%s is %s", i.Name, state(i))
+		if !i.Since.IsZero() {
+			fmt.Fprintf(w, " for %s", since(i.Since))
+		}
 		if i.Reason != "" {
 			fmt.Fprintf(w, ": %s", i.Reason)
 		}
-		fmt.Fprintf(w, "\n  %s\n", dash(i.Description))
+		if i.Description != "" {
+			fmt.Fprintf(w, "\n  %s", i.Description)
+		}
+		fmt.Fprintln(w)
 		fmt.Fprintf(w, "  VRF %s, line card %d, device %s (%s, %d queues), MAC %s, MTU %d\n", i.VRF, i.Card, device(i), dash(i.Mode), i.Queues, dash(i.MAC), i.MTU)
 		fmt.Fprintf(w, "  addresses %s\n", addresses(i, true))
 		c := i.Counters
@@ -183,7 +189,7 @@ func askBGP(ctx context.Context, e *Env, w words) (mgmt.BGP, error) {
 
 func textBGP(w io.Writer, v mgmt.BGP) {
 	for _, s := range v.Speakers {
-		fmt.Fprintf(w, "VRF %s: AS %d, router ID %v, %s\n", s.VRF, s.AS, s.RouterID, speakerState(s))
+		fmt.Fprintf(w, "VRF %s: AS %d, router ID %s, %s\n", s.VRF, s.AS, dash(s.RouterID), speakerState(s))
 		table(w, "  PEER|AS|STATE|SINCE|RECEIVED|ACCEPTED|ADVERTISED|FLAPS|DESCRIPTION|LAST ERROR", func(row func(...any)) {
 			for _, p := range s.Peers {
 				row("  "+p.Address.String(), p.AS, p.State, since(p.Since), p.Received, p.Accepted, p.Advertised, p.Flaps, dash(p.Description), dash(p.LastError))

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"godwit/cluster/wire"
+	"godwit/controlplane/mgmt"
+	"godwit/event"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/show.txt")
+
+func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// twin is a routing engine with a fixed state.
+func twin() mgmt.Backend {
+	hop := []mgmt.ResolvedHop{{Interface: "red-up", Gateway: addr("10.0.0.2"), Weight: 1}}
+	routes := []mgmt.Route{
+		{VRF: "red", Prefix: prefix("10.0.0.0/24"), Installed: true, Group: 1, Candidates: []mgmt.Candidate{{Protocol: "connected", Kind: "forward", Chosen: true, Reason: "the only usable one", Resolved: []mgmt.ResolvedHop{{Interface: "red-up"}}}}},
+		{VRF: "red", Prefix: prefix("192.0.2.0/24"), Installed: true, Group: 2, Candidates: []mgmt.Candidate{
+			{Protocol: "static", Distance: 1, Tag: 7, Kind: "forward", Chosen: true, Reason: "lower distance than bgp", Resolved: append(hop, mgmt.ResolvedHop{Interface: "red-b", Gateway: addr("10.0.2.2"), Weight: 3}),
+				NextHops: []mgmt.RouteNextHop{{Address: addr("10.0.0.2"), Usable: true, Chain: []string{"10.0.0.2: through connected 10.0.0.0/24"}}}},
+			{Protocol: "bgp", Distance: 20, Kind: "forward", Reason: "higher distance", Stale: true, NextHops: []mgmt.RouteNextHop{{Address: addr("10.9.9.9")}},
+				Paths: []mgmt.BGPPath{{NextHop: addr("10.9.9.9"), Peer: addr("10.0.0.2"), PeerAS: 65101, LocalPref: 100, ASPathLen: 2}}}}},
+		{VRF: "red", Prefix: prefix("203.0.113.0/24"), Candidates: []mgmt.Candidate{{Protocol: "static", Distance: 1, Kind: "forward", Reason: "next hop unresolved", NextHops: []mgmt.RouteNextHop{{Address: addr("10.9.9.9")}}}}},
+	}
+	b := mgmt.Backend{
+		Version: func(context.Context) (mgmt.Version, error) {
+			return mgmt.Version{Product: "godwit", Version: "1.2.3", Go: "go1.26", Hostname: "r1", Instance: "godwit", Uptime: 90 * time.Minute}, nil
+		},
+		Modules: func(context.Context) (mgmt.Modules, error) {
+			return mgmt.Modules{Modules: []wire.ModuleStatus{{Name: "router", Role: "router", State: "running", PID: 7, Version: "1.2.3", KeyID: "abcd", Verify: "verified only"},
+				{Name: "linecard-1", Role: "linecard", State: "refused", Reason: "signature does not match", Verify: "verified only"}}}, nil
+		},
+		Interfaces: func(_ context.Context, name string) (mgmt.Interfaces, error) {
+			if name != "" && name != "red-up" {
+				return mgmt.Interfaces{}, &mgmt.Error{Status: 404, Message: "no interface " + name}
+			}
+			return mgmt.Interfaces{Interfaces: []mgmt.Interface{{Name: "red-up", VRF: "red", Card: 1, Device: "eth1", VLAN: 5, Admin: "up", State: "up", MTU: 1500, MAC: "02:00:00:00:00:01", Mode: "native copy", Queues: 1,
+				Addresses: []netip.Prefix{prefix("10.0.0.1/24"), prefix("fe80::1/64")}, Counters: wire.Counters{RxPackets: 1, RxBytes: 64, TxPackets: 2, TxBytes: 128, Drops: 3, Punts: 4}}}}, nil
+		},
+		Routes: func(_ context.Context, q mgmt.RouteQuery, f func(mgmt.Route) error) error {
+			for _, r := range routes {
+				if q.VRF != "" && q.VRF != r.VRF || q.Address.IsValid() && !r.Prefix.Contains(q.Address) {
+					continue
+				}
+				if err := f(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		FIB: func(_ context.Context, _ mgmt.FIBQuery, f func(mgmt.FIBRoute) error) error {
+			return f(mgmt.FIBRoute{Card: 1, VRF: "red", Prefix: prefix("192.0.2.0/24"), Group: 2, Kind: "forward", NextHops: hop})
+		},
+		FIBSummary: func(context.Context) (mgmt.FIBSummary, error) {
+			return mgmt.FIBSummary{Routes4: 3, Routes6: 1, Groups: 2, Cards: []mgmt.FIBCard{
+				{Card: 1, Connected: true, Converged: true, Epoch: 1, Sent: 9, Acked: 9, Groups: 2, VRFs: []mgmt.FIBVRF{{VRF: "red", Routes4: 3, Routes6: 1, Bytes: 2048}}}, {Card: 2}}}, nil
+		},
+		Neighbors: func(context.Context, mgmt.NeighborQuery) (mgmt.Neighbors, error) {
+			return mgmt.Neighbors{Neighbors: []mgmt.Neighbor{{VRF: "red", Interface: "red-up", Address: addr("10.0.0.2"), MAC: "02:00:00:00:00:02", State: "reachable", Age: 3 * time.Second}}}, nil
+		},
+		BGP: func(context.Context, string) (mgmt.BGP, error) {
+			return mgmt.BGP{Speakers: []mgmt.Speaker{{VRF: "red", AS: 65010, RouterID: addr("10.0.0.1"), Connected: true, Synced: true,
+				Peers: []wire.PeerStatus{{Address: addr("10.0.0.2"), AS: 65101, State: "established", Received: 5, Accepted: 4, Advertised: 3, Description: "up"}}}, {VRF: "blue", AS: 65020, Stale: true}}}, nil
+		},
+		Bus: func(context.Context) (mgmt.Bus, error) {
+			return mgmt.Bus{Names: []wire.NameEntry{{Type: 102, Lower: 1, Upper: 1, Ref: 5, PID: 9, Name: "linecard-1"}}}, nil
+		},
+		Drops: func(context.Context, uint16) (mgmt.Drops, error) {
+			return mgmt.Drops{Cards: []mgmt.CardDrops{{Card: 1, Drops: []wire.Drop{{Node: "ip4-input", Reason: "bad-checksum", Count: 3, Help: "header checksum is wrong"}, {Node: "ip4-input", Reason: "truncated"}}}, {Card: 2, Error: "no answer"}}}, nil
+		},
+		Events: func(context.Context, string) (mgmt.Events, error) {
+			return mgmt.Events{Modules: []mgmt.ModuleEvents{{Module: "router", Stats: &event.Stats{Loop: "router"}}, {Module: "bgp-red", Error: "no answer"}}}, nil
+		},
+		Config: func(context.Context) ([]byte, error) { return []byte("system: {hostname: r1}\n"), nil },
+		ClearNeighbors: func(context.Context, mgmt.NeighborQuery) (mgmt.Done, error) {
+			return mgmt.Done{Message: "1 neighbour forgotten"}, nil
+		},
+		ResetBGP: func(_ context.Context, q mgmt.ResetQuery) (mgmt.Done, error) {
+			return mgmt.Done{Message: fmt.Sprintf("session with %v reset", q.Address)}, nil
+		},
+		Ping: func(_ context.Context, q mgmt.PingQuery, f func(mgmt.PingLine) error) error {
+			lines := []mgmt.PingLine{{Seq: 1, From: q.Address, Bytes: 64, RTT: time.Millisecond}, {Seq: 2, Error: "timeout"}, {Summary: &mgmt.PingSummary{Sent: 2, Received: 1, Min: time.Millisecond, Avg: time.Millisecond, Max: time.Millisecond}}}
+			for _, l := range lines {
+				if err := f(l); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	return b
+}
+
+// TestOutput runs the command lines of testdata/show.txt and compares what they print.
+func TestOutput(t *testing.T) {
+	dir := t.TempDir()
+	s, err := mgmt.Serve(filepath.Join(dir, "mgmt.sock"), twin(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	const file = "testdata/show.txt"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	for line := range strings.Lines(string(text)) {
+		cmd, ok := strings.CutPrefix(line, "$ godwit ")
+		if !ok {
+			continue
+		}
+		got.WriteString(line)
+		code := Execute(t.Context(), append(strings.Fields(cmd), "--run-dir", dir), &got, &got)
+		if code != 0 {
+			fmt.Fprintf(&got, "[%d]\n", code)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got.String() != string(text) {
+		t.Errorf("output differs (go test -update rewrites it):\n%s", got.String())
+	}
+}
