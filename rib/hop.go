@@ -112,12 +112,8 @@ func (t *Table) settle() {
 
 // markBelow marks the tracked next hops that a route covers.
 func (t *Table) markBelow(v *vrf, n *node) {
-	fam := 1
-	if n.is4 {
-		fam = 0
-	}
-	tr := &v.hops[fam]
-	if tr.root == 0 || n.bits == 0 && !t.opt.ResolveByDefault {
+	tr := &v.hops[n.family()]
+	if tr.root == 0 || n.bits == 0 && !v.opt.ResolveByDefault {
 		return
 	}
 	for i := tr.seek(&t.nodes, n.key); i != 0; i = tr.step(&t.nodes, i) {
@@ -174,12 +170,13 @@ const (
 	tooComplex
 	interfaceDown
 	unusable
+	trackDown
 )
 
 var failureNames = [...]string{
 	"resolved", "no route to it", "only the default route covers it", "it is an address of this router",
 	"it resolves through itself", "too many routes resolve through each other", "the resolution is too complex",
-	"interface is down", "the covering route is not usable",
+	"interface is down", "the covering route is not usable", "what is tracked is down",
 }
 
 func (f failure) String() string {

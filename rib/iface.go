@@ -101,10 +101,10 @@ func (t *Table) markIface(f *iface) {
 // ifSet interns the set of an interface's routes.
 func (t *Table) ifSet(v *vrf, p Protocol, id fib.InterfaceID) uint32 {
 	if p == Local {
-		return t.intern(v, fib.Local, nil)
+		return t.intern(v, fib.Local, nil, nil)
 	}
 	t.members = append(t.members[:0], member{t.hop(v, netip.Addr{}, id), 1})
-	return t.intern(v, fib.Forward, t.members)
+	return t.intern(v, fib.Forward, t.members, nil)
 }
 
 // routes lists what an interface makes while it is up: for each address a
@@ -127,9 +127,7 @@ func (n *Interface) routes() []ifRoute {
 		}
 		fam := family(a)
 		add(fam, addrKey(a, uint8(a.BitLen())), Local)
-		if !p.IsSingleIP() {
-			add(fam, keyOf(p.Masked()), Connected)
-		}
+		add(fam, keyOf(p.Masked()), Connected)
 	}
 	return list
 }

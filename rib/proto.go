@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"godwit/fib"
 )
@@ -31,13 +32,31 @@ func (u SetStatic) apply(t *Table) error {
 	if err != nil {
 		return fmt.Errorf("set static route %v: %w", r.Prefix, err)
 	}
-	t.members = t.members[:0]
-	for _, via := range r.Vias {
-		t.addMember(t.hop(v, via.Address, via.Interface), max(via.Weight, 1), true)
+	for _, via := range slices.Concat(r.Vias, r.Tracks) {
+		if _, err := t.viaVRF(v, via); err != nil {
+			return fmt.Errorf("set static route %v: next hop: %w", r.Prefix, err)
+		}
 	}
-	set := t.intern(v, r.Kind, t.members)
+	t.members, t.tracks = t.members[:0], t.tracks[:0]
+	for _, via := range r.Vias {
+		in, _ := t.viaVRF(v, via)
+		t.addMember(t.hop(in, via.Address, via.Interface), max(via.Weight, 1), true)
+	}
+	for _, via := range r.Tracks {
+		in, _ := t.viaVRF(v, via)
+		t.tracks = append(t.tracks, t.hop(in, via.Address, via.Interface))
+	}
+	set := t.intern(v, r.Kind, t.members, t.tracks)
 	t.setRoute(v, family(r.Prefix.Addr()), keyOf(r.Prefix), Static, staticDistance(r.Distance), r.Tag, set)
 	return nil
+}
+
+// viaVRF is the VRF that a next hop is in.
+func (t *Table) viaVRF(v *vrf, via Via) (*vrf, error) {
+	if !via.Foreign {
+		return v, nil
+	}
+	return t.vrf(via.VRF)
 }
 
 func (u DeleteStatic) apply(t *Table) error {
@@ -59,6 +78,9 @@ func staticDistance(d uint8) uint8 {
 	return d
 }
 
+// maxTracks bounds what one static route tracks.
+const maxTracks = 16
+
 func checkStatic(r StaticRoute) error {
 	if err := checkPrefix(r.Prefix); err != nil {
 		return err
@@ -71,7 +93,10 @@ func checkStatic(r StaticRoute) error {
 	case r.Kind != fib.Forward && len(r.Vias) > 0:
 		return fmt.Errorf("%w: %v with next hops", ErrBadRoute, r.Kind)
 	}
-	for _, v := range r.Vias {
+	if len(r.Tracks) > maxTracks {
+		return fmt.Errorf("%w: %d tracked, at most %d", ErrBadRoute, len(r.Tracks), maxTracks)
+	}
+	for _, v := range slices.Concat(r.Vias, r.Tracks) {
 		if !v.Address.IsValid() && v.Interface == 0 || v.Address.Is4In6() || v.Address.Zone() != "" {
 			return fmt.Errorf("%w: next hop %v interface %d", ErrBadRoute, v.Address, v.Interface)
 		}
@@ -147,9 +172,9 @@ func samePaths(a, b []Path) bool {
 // setBGP makes or replaces the candidate of BGP for a prefix.
 func (t *Table) setBGP(v *vrf, fam int, k key, ai uint32) {
 	a := t.attrs.at(ai)
-	dist := uint8(DistanceEBGP)
-	if a.paths[0].Internal {
-		dist = DistanceIBGP
+	dist := v.distanceOf(a)
+	if t.full(v, fam, k, false) {
+		return
 	}
 	ni := v.routes[fam].insert(&t.nodes, k)
 	if i := t.findCand(t.nodes.at(ni), BGP, 0, 0); i != 0 {
@@ -158,7 +183,7 @@ func (t *Table) setBGP(v *vrf, fam int, k key, ai uint32) {
 		if c.info == ai {
 			return
 		}
-		if c.set == a.set && c.dist == dist {
+		if c.set == a.set && c.dist == dist && len(v.exports) == 0 {
 			t.releaseAttrs(c.info)
 			c.info = ai
 			a.refs++
@@ -167,7 +192,7 @@ func (t *Table) setBGP(v *vrf, fam int, k key, ai uint32) {
 		t.unlink(v, i)
 	}
 	a.refs++
-	t.link(v, ni, BGP, dist, ai, a.set)
+	t.link(v, ni, cand{set: a.set, proto: BGP, dist: dist, info: ai, gen: v.gen[BGP]})
 }
 
 // internPaths finds or makes the attributes of a list of paths and holds
@@ -197,7 +222,7 @@ func (t *Table) internPaths(v *vrf, paths []Path) uint32 {
 	if len(t.members) == 0 {
 		return 0
 	}
-	set := t.intern(v, fib.Forward, t.members)
+	set := t.intern(v, fib.Forward, t.members, nil)
 	i, a := t.attrs.get()
 	*a = attrs{paths: append([]Path(nil), paths...), set: set, refs: 1}
 	if len(paths) == 1 {

@@ -19,6 +19,8 @@ type Route struct {
 // Candidate is one protocol's offer for a prefix.
 type Candidate struct {
 	Protocol Protocol
+	Leaked   bool    // from another VRF
+	Origin   fib.VRF // the VRF that it was made in
 	Distance uint8
 	Tag      uint32
 	Kind     fib.Kind
@@ -27,6 +29,7 @@ type Candidate struct {
 	Stale    bool
 	Reason   string    // why chosen, or which step of the decision it lost
 	Vias     []ViaInfo // what the protocol said
+	Tracks   []ViaInfo // what a static route depends on besides
 	Resolved []fib.NextHop
 	Paths    []Path // BGP; the table's, not to be changed
 }
@@ -45,6 +48,8 @@ type Filter struct {
 	Longer    bool
 	Protocol  Protocol   // of the chosen candidate
 	NextHop   netip.Addr // said or resolved
+	Tag       *uint32    // of the chosen candidate, or if none is, of one
+	Leaked    bool       // the chosen candidate is from another VRF
 	Installed bool       // only what is in the FIB
 	Explain   bool       // all candidates, with reasons and chains; else the chosen one, or all if none is
 }
@@ -111,13 +116,28 @@ func (t *Table) show(v *vrf, n *node, f Filter) (Route, bool) {
 	if n.first == 0 || f.Installed && n.setInst == 0 {
 		return Route{}, false
 	}
-	if f.Protocol != 0 && n.best != f.Protocol {
+	if f.Protocol != 0 && n.best != f.Protocol || f.Leaked && n.offered&offeredLeaked == 0 {
+		return Route{}, false
+	}
+	if f.Tag != nil && !t.hasTag(n, *f.Tag) {
 		return Route{}, false
 	}
 	if f.NextHop.IsValid() && !t.hasNextHop(n, f.NextHop) {
 		return Route{}, false
 	}
 	return t.view(v, n, f.Explain), true
+}
+
+func (t *Table) hasTag(n *node, tag uint32) bool {
+	if i := t.choose(n); i != 0 {
+		return t.cands.at(i).tag() == tag
+	}
+	for i := n.first; i != 0; i = t.cands.at(i).next {
+		if t.cands.at(i).tag() == tag {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Table) hasNextHop(n *node, a netip.Addr) bool {
@@ -146,17 +166,18 @@ func (t *Table) view(v *vrf, n *node, explain bool) Route {
 	for i := n.first; i != 0; {
 		c := t.cands.at(i)
 		if explain || chosen == 0 || i == chosen {
-			r.Candidates = append(r.Candidates, t.viewCand(v, c, chosen, explain))
+			r.Candidates = append(r.Candidates, t.viewCand(v, n, c, chosen, explain))
 		}
 		i = c.next
 	}
 	return r
 }
 
-func (t *Table) viewCand(v *vrf, c *cand, chosen uint32, explain bool) Candidate {
+func (t *Table) viewCand(v *vrf, n *node, c *cand, chosen uint32, explain bool) Candidate {
 	s := t.sets.at(c.set)
 	x := Candidate{
-		Protocol: c.proto, Distance: c.dist, Kind: s.kind, Usable: s.usable, Stale: c.gen != v.gen[c.proto],
+		Protocol: c.proto, Distance: c.dist, Kind: s.kind, Usable: s.usable, Stale: t.stale(v, n, c),
+		Leaked: c.leak != 0, Origin: t.origin(v, c).id, Tag: c.tag(),
 	}
 	var best *cand
 	if chosen != 0 {
@@ -167,21 +188,44 @@ func (t *Table) viewCand(v *vrf, c *cand, chosen uint32, explain bool) Candidate
 	if s.usable {
 		x.Resolved = slices.Clone(s.is.NextHops)
 	}
-	switch c.proto {
-	case Static:
-		x.Tag = c.info
-	case BGP:
+	if c.proto == BGP {
 		x.Paths = t.attrs.at(c.info).paths
 	}
 	for _, m := range s.members {
-		h := t.hops.at(m.hop)
-		via := ViaInfo{Via: Via{h.addr, h.iface, m.weight}, Usable: h.ok()}
-		if explain {
-			via.Chain = t.chainOf(h, nil, 0)
-		}
-		x.Vias = append(x.Vias, via)
+		x.Vias = append(x.Vias, t.viewVia(v, m.hop, m.weight, explain))
+	}
+	for _, h := range s.tracks {
+		x.Tracks = append(x.Tracks, t.viewVia(v, h, 0, explain))
 	}
 	return x
+}
+
+// viewVia shows a next hop of a route of VRF v.
+func (t *Table) viewVia(v *vrf, i uint32, weight uint8, explain bool) ViaInfo {
+	h := t.hops.at(i)
+	via := ViaInfo{Via: Via{Address: h.addr, Interface: h.iface, Weight: weight}, Usable: h.ok()}
+	if h.vrf != v.id {
+		via.Foreign, via.VRF = true, h.vrf
+	}
+	if explain {
+		via.Chain = t.chainOf(h, nil, 0, v.id)
+	}
+	return via
+}
+
+// stale tells whether a candidate is kept from before a restart; a copy is if
+// its original is.
+func (t *Table) stale(v *vrf, n *node, c *cand) bool {
+	if c.leak == 0 {
+		return c.gen != v.gen[c.proto]
+	}
+	from := t.leaks.at(c.leak).from
+	if ni := from.routes[n.family()].get(&t.nodes, n.key); ni != 0 {
+		if i := t.findCand(t.nodes.at(ni), c.proto, uint8(c.gen), c.info); i != 0 {
+			return t.cands.at(i).gen != from.gen[c.proto]
+		}
+	}
+	return false
 }
 
 // reason names the step of the decision that chose a candidate, or left it.
@@ -196,13 +240,24 @@ func (t *Table) reason(c *cand, s *set, best *cand) string {
 		return "chosen: the only usable one"
 	case c.dist != best.dist:
 		return fmt.Sprintf("step 2: distance %d is higher than %d", c.dist, best.dist)
+	case c.leak != 0 && best.leak == 0:
+		return "step 3: leaked from another VRF, behind the VRF's own"
 	case c.proto != best.proto:
-		return fmt.Sprintf("step 3: %v comes behind %v", c.proto, best.proto)
+		return fmt.Sprintf("step 4: %v comes behind %v", c.proto, best.proto)
+	case c.leak != best.leak:
+		return fmt.Sprintf("step 5: VRF %v has a higher number than VRF %v", t.leaks.at(c.leak).from, t.leaks.at(best.leak).from)
+	case c.proto == Static:
+		return "step 7: higher distance in the VRF of origin"
 	}
-	return "step 4: higher interface number"
+	return "step 6: higher interface number"
 }
 
 func (t *Table) whyUnusable(s *set) string {
+	for _, x := range s.tracks {
+		if h := t.hops.at(x); len(h.leaves) == 0 {
+			return fmt.Sprintf("tracked %s: %v", t.hopName(h, s.vrf.id), h.why)
+		}
+	}
 	for _, m := range s.members {
 		if h := t.hops.at(m.hop); !h.ok() {
 			return h.why.String()
@@ -211,8 +266,8 @@ func (t *Table) whyUnusable(s *set) string {
 	return unusable.String()
 }
 
-// chainOf explains a resolution, a line a step.
-func (t *Table) chainOf(h *hop, lines []string, depth int) []string {
+// hopName names a next hop, with its VRF if that is another than at.
+func (t *Table) hopName(h *hop, at fib.VRF) string {
 	name := h.addr.String()
 	if !h.addr.IsValid() {
 		name = "interface"
@@ -220,20 +275,34 @@ func (t *Table) chainOf(h *hop, lines []string, depth int) []string {
 	if h.direct() {
 		name += " on " + t.interfaceName(h.iface)
 	}
+	if h.vrf != at {
+		name += fmt.Sprintf(" in VRF %v", h.v)
+	}
+	return name
+}
+
+// chainOf explains a resolution, a line a step; at is the VRF that the line
+// before was in.
+func (t *Table) chainOf(h *hop, lines []string, depth int, at fib.VRF) []string {
+	name := t.hopName(h, at)
 	switch {
 	case !h.ok():
 		return append(lines, name+": "+h.why.String())
 	case h.direct():
 		return append(lines, name+": interface is up")
 	}
-	lines = append(lines, fmt.Sprintf("%s: through %v %v", name, h.viaProto, h.via.prefix(h.addr.Is4())))
+	leaked := ""
+	if h.viaVRF != h.v {
+		leaked = fmt.Sprintf(", leaked from VRF %v", h.viaVRF)
+	}
+	lines = append(lines, fmt.Sprintf("%s: through %v %v%s", name, h.viaProto, h.via.prefix(h.addr.Is4()), leaked))
 	if h.kind != fib.Forward {
 		return append(lines, fmt.Sprintf("%v: discards", h.kind))
 	}
 	s := t.sets.at(h.viaSet)
 	for _, m := range s.members {
 		if depth < t.opt.MaxDepth && len(lines) < 100 {
-			lines = t.chainOf(t.hops.at(m.hop), lines, depth+1)
+			lines = t.chainOf(t.hops.at(m.hop), lines, depth+1, h.vrf)
 		}
 	}
 	return lines
@@ -269,7 +338,7 @@ func (t *Table) Lookup(id fib.VRF, a netip.Addr) []Route {
 	return list
 }
 
-// Best lists a page of the chosen connected and static routes, for a speaker
+// Best lists a page of the chosen routes that DrainBest tells of, for a speaker
 // that starts; see Page.
 func (t *Table) Best(id fib.VRF, from Cursor, limit int) (list []BestChange, next Cursor, done bool) {
 	v, err := t.vrf(id)
@@ -285,14 +354,9 @@ func (t *Table) Best(id fib.VRF, from Cursor, limit int) (list []BestChange, nex
 			looks--
 			n := t.nodes.at(i)
 			next.key, next.begun = n.key, true
-			if n.best != Connected && n.best != Static {
-				continue
+			if i := t.choose(n); i != 0 && n.offered != 0 {
+				list = append(list, t.bestChange(v, n, t.cands.at(i), n.offered))
 			}
-			b := BestChange{VRF: id, Prefix: n.prefix(n.is4), Protocol: n.best}
-			if c := t.choose(n); c != 0 && n.best == Static {
-				b.Tag = t.cands.at(c).info
-			}
-			list = append(list, b)
 		}
 	}
 	return list, next, true

@@ -11,14 +11,15 @@ import (
 //
 //  1. With an interface it resolves if the interface is up, in the VRF: to
 //     itself.
-//  2. Without, the routes that contain its address are tried from the longest
-//     prefix to the shortest, the candidates of each in the order of the decision.
-//     The default route is not tried unless the table says so.
+//  2. Without, the routes of its VRF that contain its address are tried from the
+//     longest prefix to the shortest, the candidates of each in the order of the
+//     decision, leaked ones too: their next hops are resolved in the VRF that they
+//     came from. The default route is not tried unless the VRF says so.
 //  3. A local candidate ends the search: the next hop is the router itself.
 //  4. A blackhole or reject candidate resolves it to discard.
 //  5. An interface without an address makes the next hop a neighbour there.
 //  6. A candidate with next hops resolves it if one of them resolves, to where they do;
-//     a chain has at most MaxDepth of these.
+//     a chain has at most MaxDepth of these. All that it tracks has to resolve.
 //  7. A next hop that is being resolved does not resolve (loop): the candidate
 //     that led back to it is passed over.
 //
@@ -36,6 +37,7 @@ type resolution struct {
 	via      key // the route that it resolves through
 	viaProto Protocol
 	viaSet   uint32
+	viaVRF   *vrf // of the route's origin
 }
 
 func (r *resolution) ok() bool { return len(r.leaves) > 0 || r.kind != fib.Forward }
@@ -144,7 +146,7 @@ func (t *Table) resolveThrough(h *hop, depth int) (resolution, int) {
 	for ni := tr.deepest(&t.nodes, addrKey(h.addr, uint8(h.addr.BitLen()))); ni != 0; {
 		n := t.nodes.at(ni)
 		ni = n.up
-		if n.bits == 0 && !t.opt.ResolveByDefault {
+		if n.bits == 0 && !h.v.opt.ResolveByDefault {
 			if n.first != 0 && why == noRoute {
 				why = onlyDefault
 			}
@@ -155,7 +157,7 @@ func (t *Table) resolveThrough(h *hop, depth int) (resolution, int) {
 			r, l := t.through(h, c, depth)
 			low = min(low, l)
 			if r.ok() {
-				r.via, r.viaProto, r.viaSet = n.key, c.proto, c.set
+				r.via, r.viaProto, r.viaSet, r.viaVRF = n.key, c.proto, c.set, t.origin(h.v, c)
 				return r, low
 			}
 			if c.proto == Local {
@@ -173,14 +175,22 @@ func (t *Table) resolveThrough(h *hop, depth int) (resolution, int) {
 // through tries one candidate of a route that contains the next hop.
 func (t *Table) through(h *hop, c *cand, depth int) (resolution, int) {
 	s := t.sets.at(c.set)
-	switch s.kind {
-	case fib.Local:
+	if c.proto == Local {
 		return resolution{why: ownAddress}, clean
-	case fib.Blackhole, fib.Reject:
-		return resolution{kind: s.kind, height: 1}, clean
+	}
+	low := clean
+	for _, x := range s.tracks {
+		sub, l := t.resolve(x, depth+1)
+		low = min(low, l)
+		if len(sub.leaves) == 0 {
+			return resolution{why: trackDown}, low
+		}
+	}
+	if s.kind != fib.Forward {
+		return resolution{kind: s.kind, height: 1}, low
 	}
 	var m merger
-	r, low := resolution{why: unusable, height: 1}, clean
+	r := resolution{why: unusable, height: 1}
 	for _, x := range s.members {
 		sub, l := t.resolve(x.hop, depth+1)
 		low = min(low, l)

@@ -15,6 +15,7 @@ type set struct {
 	id      string // in Table.setIndex
 	kind    fib.Kind
 	members []member
+	tracks  []uint32  // hops that have to lead somewhere for the set to be usable
 	usable  bool      // step 1 of the decision
 	dirty   bool      // in Table.dirtySets
 	idling  bool      // in Table.idleSets
@@ -34,13 +35,18 @@ type member struct {
 
 // intern finds or makes a set and holds it: the caller releases it. members
 // is the caller's again afterwards.
-func (t *Table) intern(v *vrf, kind fib.Kind, members []member) uint32 {
+func (t *Table) intern(v *vrf, kind fib.Kind, members []member, tracks []uint32) uint32 {
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.hop, b.hop) })
+	slices.Sort(tracks)
+	tracks = slices.Compact(tracks)
 	b := binary.BigEndian.AppendUint32(t.scratch[:0], uint32(v.id))
-	b = append(b, byte(kind))
+	b = append(b, byte(kind), byte(len(members)))
 	for _, m := range members {
 		b = binary.BigEndian.AppendUint32(b, m.hop)
 		b = append(b, m.weight)
+	}
+	for _, h := range tracks {
+		b = binary.BigEndian.AppendUint32(b, h)
 	}
 	t.scratch = b
 	if i, ok := t.setIndex[string(b)]; ok {
@@ -48,13 +54,17 @@ func (t *Table) intern(v *vrf, kind fib.Kind, members []member) uint32 {
 		return i
 	}
 	i, s := t.sets.get()
-	*s = set{vrf: v, id: string(b), kind: kind, members: slices.Clone(members), held: 1}
+	*s = set{vrf: v, id: string(b), kind: kind, members: slices.Clone(members), tracks: slices.Clone(tracks), held: 1}
 	t.setIndex[s.id] = i
 	for _, m := range members {
 		h := t.hops.at(m.hop)
 		h.sets = append(h.sets, i)
 	}
-	if kind == fib.Forward {
+	for _, x := range tracks {
+		h := t.hops.at(x)
+		h.sets = append(h.sets, i)
+	}
+	if kind == fib.Forward || len(tracks) > 0 {
 		t.markSet(i, s)
 	} else {
 		s.usable, s.is.Kind = true, kind
@@ -107,6 +117,9 @@ func (t *Table) dropSet(i uint32, s *set) {
 	for _, m := range s.members {
 		t.leave(m.hop, i)
 	}
+	for _, h := range s.tracks {
+		t.leave(h, i)
+	}
 	t.sets.put(i)
 }
 
@@ -143,8 +156,16 @@ func (t *Table) refresh(i uint32, s *set) {
 }
 
 // content joins what a set's next hops resolve to: those that forward; else
-// those that discard.
+// those that discard. Nothing, if something tracked is down.
 func (t *Table) content(s *set) (fib.Kind, []fib.NextHop) {
+	for _, x := range s.tracks {
+		if len(t.hops.at(x).leaves) == 0 {
+			return fib.Forward, nil
+		}
+	}
+	if s.kind != fib.Forward {
+		return s.kind, nil
+	}
 	var m merger
 	kind := fib.Forward
 	for _, x := range s.members {
@@ -172,7 +193,7 @@ func (t *Table) runFlips(budget *int) {
 		for s.cursor != 0 && *budget > 0 {
 			c := t.cands.at(s.cursor)
 			s.cursor = c.setNext
-			t.decide(s.vrf, c.node, false)
+			t.decide(t.home(s, c), c.node, false)
 			*budget--
 		}
 		if s.cursor == 0 {

@@ -1,9 +1,13 @@
 package rib
 
-// sweep is a walk over a VRF's routes that removes a protocol's stale ones.
+// sweep is a walk over a VRF's routes: it removes a protocol's stale ones, or
+// does for each what its owner says.
 type sweep struct {
 	vrf   *vrf
-	proto Protocol
+	proto Protocol // whose stale routes go; 0: another walk
+	leak  uint32
+	each  func(*Table, *sweep, *node)
+	done  func(*Table, *sweep) // may be nil
 	fam   int
 	at    key
 	begun bool
@@ -11,7 +15,7 @@ type sweep struct {
 
 func (t *Table) startSweep(v *vrf, p Protocol) {
 	t.stopSweep(v, p)
-	t.sweeps = append(t.sweeps, &sweep{vrf: v, proto: p})
+	t.sweeps = append(t.sweeps, &sweep{vrf: v, proto: p, each: (*Table).sweepNode})
 }
 
 // stopSweep ends a walk: what is stale was marked again, and waits for the
@@ -33,6 +37,9 @@ func (t *Table) runSweeps(budget *int) {
 			return
 		}
 		t.sweeps = t.sweeps[1:]
+		if w.done != nil {
+			w.done(t, w)
+		}
 	}
 	if len(t.sweeps) == 0 {
 		t.sweeps = nil
@@ -53,7 +60,7 @@ func (t *Table) runSweep(w *sweep, budget *int) bool {
 			}
 			*budget--
 			n := t.nodes.at(i)
-			t.sweepNode(w, n)
+			w.each(t, w, n)
 			w.at, w.begun = n.key, true
 		}
 	}
@@ -64,7 +71,7 @@ func (t *Table) sweepNode(w *sweep, n *node) {
 	for i := n.first; i != 0; {
 		c := t.cands.at(i)
 		next := c.next
-		if c.proto == w.proto && c.gen != w.vrf.gen[w.proto] {
+		if c.leak == 0 && c.proto == w.proto && c.gen != w.vrf.gen[w.proto] {
 			t.unlink(w.vrf, i)
 		}
 		i = next
@@ -77,9 +84,14 @@ func (t *Table) dropVRFs() {
 		return
 	}
 	for id, v := range t.vrfs {
-		if v.removing && v.cands == ([numProtocols]int{}) {
+		if v.removing && v.idle() {
 			delete(t.vrfs, id)
 			t.removing--
 		}
 	}
+}
+
+// idle tells whether nothing is left of a VRF, and no other one refers to it.
+func (v *vrf) idle() bool {
+	return v.cands == ([numProtocols]int{}) && v.hops[0].root == 0 && v.hops[1].root == 0 && len(v.exports)+len(v.imports) == 0
 }

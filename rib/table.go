@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"godwit/fib"
 )
 
 // Options bound and tune a Table; the zero value is the default.
 type Options struct {
-	// ResolveByDefault lets next hops resolve through 0.0.0.0/0 and ::/0.
+	// ResolveByDefault is VRFOptions.ResolveByDefault of VRFs for which SetVRF says nothing.
 	ResolveByDefault bool
 	// MaxDepth bounds how many routes may resolve through each other in a
 	// chain. 0: 16.
@@ -18,6 +19,8 @@ type Options struct {
 	// Slice bounds the routes that one Apply decides again because of a set
 	// that became usable or unusable, and those it looks at for a sweep. 0: 4,096.
 	Slice int
+	// History is how many changes of prefixes the log keeps (see Changes). 0: none.
+	History int
 }
 
 // Table is the RIB of all VRFs.
@@ -31,6 +34,7 @@ type Table struct {
 	sets  slab[set]
 	hops  slab[hop]
 	attrs slab[attrs]
+	leaks slab[leak]
 
 	setIndex   map[string]uint32
 	hopIndex   map[hopKey]uint32
@@ -38,6 +42,7 @@ type Table struct {
 	attrIndexN map[string]uint32  // several paths
 	scratch    []byte
 	members    []member
+	tracks     []uint32
 	res        resolver
 	groups     int
 	nextGroup  fib.GroupID
@@ -52,6 +57,8 @@ type Table struct {
 
 	out      []fib.Change
 	best     []BestChange
+	notices  []Notice
+	hist     history
 	rejected uint64
 	lastErr  error
 }
@@ -71,6 +78,14 @@ type vrf struct {
 	counts   [2]int // installed prefixes
 	cands    [numProtocols]int
 	removing bool
+	opt      VRFOptions
+	exports  []uint32 // leaks from it
+	imports  []uint32 // leaks to it
+	used     int      // prefixes with a candidate
+	leaked   int      // candidates of other VRFs
+	refused  uint64
+	relist   bool // a leaked route was refused
+	said     LimitState
 }
 
 // New makes an empty table.
@@ -81,12 +96,14 @@ func New(opt Options) *Table {
 	if opt.Slice == 0 {
 		opt.Slice = 4096
 	}
-	return &Table{
+	t := &Table{
 		opt: opt, vrfs: map[fib.VRF]*vrf{}, ifaces: map[fib.InterfaceID]*iface{},
 		nodes: newSlab[node](), cands: newSlab[cand](), sets: newSlab[set](), hops: newSlab[hop](), attrs: newSlab[attrs](),
 		setIndex: map[string]uint32{}, hopIndex: map[hopKey]uint32{},
-		attrIndex1: map[attrKey]uint32{}, attrIndexN: map[string]uint32{},
+		attrIndex1: map[attrKey]uint32{}, attrIndexN: map[string]uint32{}, leaks: newSlab[leak](),
 	}
+	t.hist.ring = make([]RouteChange, opt.History)
+	return t
 }
 
 // Apply takes updates in order, resolves and decides; the effects are in
@@ -106,6 +123,7 @@ func (t *Table) Apply(updates ...Update) {
 	t.touched = t.touched[:0]
 	t.runFlips(&budget)
 	t.releaseIdle()
+	t.checkLimits()
 	t.dropVRFs()
 }
 
@@ -169,10 +187,17 @@ func (u AddVRF) apply(t *Table) error {
 		if v.removing {
 			t.removing--
 		}
+		was := v.removing
 		v.removing = false // its old routes are swept all the same
+		if was {
+			return SetVRF{u.VRF, VRFOptions{ResolveByDefault: t.opt.ResolveByDefault}}.apply(t)
+		}
 		return nil
 	}
-	t.vrfs[u.VRF] = &vrf{id: u.VRF, routes: [2]trie{{is4: true}, {}}, hops: [2]trie{{is4: true}, {}}}
+	t.vrfs[u.VRF] = &vrf{
+		id: u.VRF, routes: [2]trie{{is4: true}, {}}, hops: [2]trie{{is4: true}, {}},
+		opt: VRFOptions{ResolveByDefault: t.opt.ResolveByDefault, EBGP: DistanceEBGP, IBGP: DistanceIBGP},
+	}
 	return nil
 }
 
@@ -188,6 +213,9 @@ func (u RemoveVRF) apply(t *Table) error {
 	}
 	v.removing = true
 	t.removing++
+	for _, i := range slices.Concat(v.exports, v.imports) {
+		t.endLeak(i)
+	}
 	for p := Local; p < numProtocols; p++ {
 		v.gen[p]++
 		t.startSweep(v, p)

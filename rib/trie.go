@@ -71,10 +71,18 @@ type node struct {
 	is4     bool
 	queued  bool     // in Table.touched
 	best    Protocol // of the installed candidate
+	offered offered  // to redistribution
 	kids    [2]uint32
 	up      uint32
 	first   uint32 // routes: first candidate; tracked next hops: the hop
 	setInst uint32 // the installed set, 0: not in the FIB
+}
+
+func (n *node) family() int {
+	if n.is4 {
+		return 0
+	}
+	return 1
 }
 
 // empty tells whether the node is only a fork.

@@ -19,23 +19,32 @@ type twin struct {
 	maxDepth  int
 	byDefault bool
 	vrfs      map[fib.VRF]bool
+	opts      map[fib.VRF]VRFOptions
 	ifaces    map[fib.InterfaceID]Interface
 	routes    []twinRoute
-	work      int // next hops resolved for the table in hand
+	leaks     []SetLeak
+	lists     map[fib.VRF][]twinRoute // of the table in hand
+	chosen    []twinRoute             // of the table in hand
+	work      int                     // next hops resolved for the table in hand
 }
 
 // tooMuch is the work for one table at which the twin gives up.
 const tooMuch = 5_000
 
 type twinRoute struct {
-	vrf    fib.VRF
-	prefix netip.Prefix
-	proto  Protocol
-	dist   uint8
-	kind   fib.Kind
-	vias   []Via
-	iface  fib.InterfaceID // local, connected
-	stale  bool
+	vrf      fib.VRF
+	prefix   netip.Prefix
+	proto    Protocol
+	dist     uint8
+	kind     fib.Kind
+	vias     []Via
+	iface    fib.InterfaceID // local, connected
+	stale    bool
+	internal bool
+	tracks   []Via
+	tag      uint32
+	home     fib.VRF // where it was made
+	was      uint8   // distance there
 }
 
 func (w *twin) del(match func(*twinRoute) bool) {
@@ -45,8 +54,27 @@ func (w *twin) del(match func(*twinRoute) bool) {
 func (w *twin) apply(u Update) {
 	switch u := u.(type) {
 	case AddVRF:
-		w.vrfs[u.VRF] = true
+		if !w.vrfs[u.VRF] {
+			w.vrfs[u.VRF], w.opts[u.VRF] = true, VRFOptions{ResolveByDefault: w.byDefault, EBGP: 20, IBGP: 200}
+		}
+	case SetVRF:
+		if w.vrfs[u.VRF] {
+			w.opts[u.VRF] = u.Options
+			for i := range w.routes {
+				if r := &w.routes[i]; r.vrf == u.VRF && r.proto == BGP {
+					r.dist = w.bgpDistance(u.VRF, r.internal)
+				}
+			}
+		}
+	case SetLeak:
+		w.unleak(u.From, u.To)
+		if w.vrfs[u.From] && w.vrfs[u.To] {
+			w.leaks = append(w.leaks, u)
+		}
+	case DeleteLeak:
+		w.unleak(u.From, u.To)
 	case RemoveVRF:
+		w.leaks = slices.DeleteFunc(w.leaks, func(l SetLeak) bool { return l.From == u.VRF || l.To == u.VRF })
 		for id, f := range w.ifaces {
 			if f.VRF == u.VRF {
 				delete(w.ifaces, id)
@@ -61,12 +89,7 @@ func (w *twin) apply(u Update) {
 	case RemoveInterface:
 		delete(w.ifaces, u.ID)
 	case SetStatic:
-		w.del(func(r *twinRoute) bool {
-			return w.vrfs[u.VRF] && r.vrf == u.VRF && r.prefix == u.Route.Prefix && r.proto == Static && r.dist == max(u.Route.Distance, 1)
-		})
-		if w.vrfs[u.VRF] {
-			w.routes = append(w.routes, twinRoute{u.VRF, u.Route.Prefix, Static, max(u.Route.Distance, 1), u.Route.Kind, u.Route.Vias, 0, false})
-		}
+		w.static(u.VRF, u.Route)
 	case DeleteStatic:
 		w.del(func(r *twinRoute) bool {
 			return r.vrf == u.VRF && r.prefix == u.Prefix && r.proto == Static && r.dist == max(u.Distance, 1)
@@ -91,21 +114,80 @@ func (w *twin) bgp(v fib.VRF, b BGPRoute) {
 	if len(b.Paths) == 0 || !w.vrfs[v] {
 		return
 	}
-	r := twinRoute{v, b.Prefix, BGP, 20, fib.Forward, nil, 0, false}
-	if b.Paths[0].Internal {
-		r.dist = 200
-	}
+	r := twinRoute{vrf: v, prefix: b.Prefix, proto: BGP, internal: b.Paths[0].Internal, home: v}
+	r.dist = w.bgpDistance(v, r.internal)
 	for _, p := range b.Paths {
-		if via := (Via{p.NextHop, p.Interface, 1}); !slices.Contains(r.vias, via) {
+		if via := (Via{Address: p.NextHop, Interface: p.Interface, Weight: 1}); !slices.Contains(r.vias, via) {
 			r.vias = append(r.vias, via)
 		}
 	}
 	w.routes = append(w.routes, r)
 }
 
-// all lists a VRF's candidates, with those of the interfaces, in the order of
-// the decision.
+func (w *twin) static(v fib.VRF, s StaticRoute) {
+	for _, via := range slices.Concat(s.Vias, s.Tracks) {
+		if via.Foreign && !w.vrfs[via.VRF] {
+			return
+		}
+	}
+	if !w.vrfs[v] {
+		return
+	}
+	d := max(s.Distance, 1)
+	w.del(func(r *twinRoute) bool { return r.vrf == v && r.prefix == s.Prefix && r.proto == Static && r.dist == d })
+	w.routes = append(w.routes, twinRoute{
+		vrf: v, prefix: s.Prefix, proto: Static, dist: d, kind: s.Kind, vias: s.Vias, tracks: s.Tracks, tag: s.Tag, home: v,
+	})
+}
+
+func (w *twin) unleak(from, to fib.VRF) {
+	w.leaks = slices.DeleteFunc(w.leaks, func(l SetLeak) bool { return l.From == from && l.To == to })
+}
+
+func (w *twin) bgpDistance(v fib.VRF, internal bool) uint8 {
+	if internal {
+		return cmp.Or(w.opts[v].IBGP, 200)
+	}
+	return cmp.Or(w.opts[v].EBGP, 20)
+}
+
+// all lists a VRF's candidates, with those that are leaked, in the order of the decision.
 func (w *twin) all(v fib.VRF) []twinRoute {
+	list := w.own(v)
+	for _, l := range w.leaks {
+		if l.To != v {
+			continue
+		}
+		for _, r := range w.own(l.From) {
+			for _, rule := range l.Rules {
+				if rule.Export.Accepts(r.prefix, r.proto, r.tag) && rule.Import.Accepts(r.prefix, r.proto, r.tag) {
+					r.was = r.dist
+					r.dist = cmp.Or(rule.Distance, r.dist)
+					r.vrf = v
+					if r.proto == Local {
+						r.kind = fib.Reject
+					}
+					list = append(list, r)
+					break
+				}
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b twinRoute) int {
+		own := func(r twinRoute) int {
+			if r.home == v {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.dist, b.dist), cmp.Compare(own(a), own(b)), cmp.Compare(a.proto, b.proto), cmp.Compare(a.home, b.home),
+			cmp.Compare(a.iface, b.iface), cmp.Compare(a.was, b.was))
+	})
+	return list
+}
+
+// own lists a VRF's own candidates, with those of the interfaces.
+func (w *twin) own(v fib.VRF) []twinRoute {
 	var list []twinRoute
 	for _, r := range w.routes {
 		if r.vrf == v {
@@ -120,16 +202,18 @@ func (w *twin) all(v fib.VRF) []twinRoute {
 			if a.Addr().Is6() && a.Addr().IsLinkLocalUnicast() {
 				continue
 			}
-			list = append(list, twinRoute{v, netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), Local, 0, fib.Local, nil, id, false})
-			if !a.IsSingleIP() {
-				list = append(list, twinRoute{v, a.Masked(), Connected, 0, fib.Forward, []Via{{netip.Addr{}, id, 1}}, id, false})
-			}
+			list = append(list,
+				twinRoute{vrf: v, prefix: netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), proto: Local, kind: fib.Local, iface: id, home: v},
+				twinRoute{vrf: v, prefix: a.Masked(), proto: Connected, vias: []Via{{Interface: id, Weight: 1}}, iface: id, home: v})
 		}
 	}
-	slices.SortFunc(list, func(a, b twinRoute) int {
-		return cmp.Or(cmp.Compare(a.dist, b.dist), cmp.Compare(a.proto, b.proto), cmp.Compare(a.iface, b.iface))
-	})
 	return list
+}
+
+// place is a next hop that is being resolved.
+type place struct {
+	vrf  fib.VRF
+	addr netip.Addr
 }
 
 // outcome is what a next hop or a list of them leads to.
@@ -142,7 +226,10 @@ type outcome struct {
 }
 
 // hop resolves one next hop from nothing, given those that are being resolved.
-func (w *twin) hop(v fib.VRF, list []twinRoute, via Via, above []netip.Addr) outcome {
+func (w *twin) hop(v fib.VRF, via Via, above []place) outcome {
+	if via.Foreign {
+		v = via.VRF
+	}
 	if via.Interface != 0 {
 		f, known := w.ifaces[via.Interface]
 		if !known || !f.Up || f.VRF != v {
@@ -150,23 +237,23 @@ func (w *twin) hop(v fib.VRF, list []twinRoute, via Via, above []netip.Addr) out
 		}
 		return outcome{ok: true, leaves: []fib.NextHop{{Interface: via.Interface, Gateway: via.Address, Weight: 1}}}
 	}
-	if w.work++; slices.Contains(above, via.Address) || w.work > tooMuch {
+	if w.work++; slices.Contains(above, place{v, via.Address}) || w.work > tooMuch || !w.vrfs[v] {
 		return outcome{}
 	}
-	above = append(slices.Clone(above), via.Address)
+	above = append(slices.Clone(above), place{v, via.Address})
 	for bits := via.Address.BitLen(); bits >= 0; bits-- {
-		if bits == 0 && !w.byDefault {
+		if bits == 0 && !w.opts[v].ResolveByDefault {
 			continue
 		}
 		p := netip.PrefixFrom(via.Address, bits).Masked()
-		for _, r := range list {
+		for _, r := range w.lists[v] {
 			if r.prefix != p {
 				continue
 			}
-			if r.kind == fib.Local {
+			if r.proto == Local {
 				return outcome{own: true}
 			}
-			o := w.vias(v, list, r, above, via.Address)
+			o := w.vias(r, above, via.Address)
 			if o.ok {
 				return o
 			}
@@ -181,14 +268,19 @@ func (w *twin) hop(v fib.VRF, list []twinRoute, via Via, above []netip.Addr) out
 
 // vias joins the next hops of a route; to is the address that is resolved
 // through it, invalid for the route itself.
-func (w *twin) vias(v fib.VRF, list []twinRoute, r twinRoute, above []netip.Addr, to netip.Addr) outcome {
+func (w *twin) vias(r twinRoute, above []place, to netip.Addr) outcome {
+	for _, x := range r.tracks {
+		if len(w.hop(r.home, x, above).leaves) == 0 {
+			return outcome{}
+		}
+	}
 	if r.kind != fib.Forward {
 		return outcome{ok: true, kind: r.kind, height: 1}
 	}
 	var m merger
 	out := outcome{height: 1}
 	for _, via := range mergeVias(r.vias) {
-		o := w.hop(v, list, via, above)
+		o := w.hop(r.home, via, above)
 		if !o.ok || to.IsValid() && o.height >= w.maxDepth {
 			continue
 		}
@@ -214,7 +306,9 @@ func mergeVias(vias []Via) []Via {
 	var out []Via
 	for _, v := range vias {
 		v.Weight = max(v.Weight, 1)
-		at := slices.IndexFunc(out, func(o Via) bool { return o.Address == v.Address && o.Interface == v.Interface })
+		at := slices.IndexFunc(out, func(o Via) bool {
+			return o.Address == v.Address && o.Interface == v.Interface && o.Foreign == v.Foreign && o.VRF == v.VRF
+		})
 		if at >= 0 {
 			out[at].Weight = uint8(min(int(out[at].Weight)+int(v.Weight), 255))
 		} else {
@@ -228,17 +322,43 @@ func mergeVias(vias []Via) []Via {
 func (w *twin) table() map[string]string {
 	out := map[string]string{}
 	w.work = 0
+	w.lists, w.chosen = map[fib.VRF][]twinRoute{}, nil
 	for v := range w.vrfs {
-		list := w.all(v)
-		for _, r := range list {
+		w.lists[v] = w.all(v)
+	}
+	for v := range w.vrfs {
+		for _, r := range w.lists[v] {
 			k := fmt.Sprintf("%d %v", v, r.prefix)
 			if _, done := out[k]; done {
 				continue
 			}
-			if o := w.vias(v, list, r, nil, netip.Addr{}); o.ok {
+			if o := w.vias(r, nil, netip.Addr{}); o.ok {
 				out[k] = fmt.Sprintf("%v %s", o.kind, formatHops(o.leaves))
+				w.chosen = append(w.chosen, r)
 			}
 		}
+	}
+	return out
+}
+
+// offered is what redistribution in a VRF has to get.
+func (w *twin) offered(v fib.VRF) map[string]BestChange {
+	out := map[string]BestChange{}
+	for _, r := range w.chosen {
+		if r.vrf != v {
+			continue
+		}
+		b := BestChange{VRF: v, Prefix: r.prefix, Protocol: r.proto, Leaked: r.home != v}
+		if r.proto == Static {
+			b.Tag = r.tag
+		}
+		switch {
+		case r.proto == Local && r.home == v && slices.ContainsFunc(w.own(v), func(o twinRoute) bool { return o.proto == Connected && o.prefix == r.prefix }):
+			b.Protocol = Connected
+		case r.proto == Local, r.proto == BGP && r.home == v:
+			continue
+		}
+		out[fmt.Sprintf("%d %v", v, r.prefix)] = b
 	}
 	return out
 }
@@ -292,19 +412,19 @@ func TestTwin(t *testing.T) {
 		from, to = *seed, *seed
 	}
 	for s := from; s <= to; s++ {
-		if !t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) { history(t, s) }) {
+		if !t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) { randomHistory(t, s) }) {
 			return
 		}
 	}
 }
 
-func history(t *testing.T, seed uint64) {
+func randomHistory(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	opt := Options{ResolveByDefault: seed%3 == 0, MaxDepth: 2 + int(seed%5), Slice: 3}
 	table := New(opt)
-	w := &twin{maxDepth: opt.MaxDepth, byDefault: opt.ResolveByDefault, vrfs: map[fib.VRF]bool{}, ifaces: map[fib.InterfaceID]Interface{}}
+	w := &twin{maxDepth: opt.MaxDepth, byDefault: opt.ResolveByDefault, vrfs: map[fib.VRF]bool{}, opts: map[fib.VRF]VRFOptions{}, ifaces: map[fib.InterfaceID]Interface{}}
 	f := &fibOf{t: t, groups: map[fib.GroupID]fib.Group{}, routes: map[string]fib.GroupID{}}
-	best, skipped := map[string]Protocol{}, 0
+	best, skipped := map[string]BestChange{}, 0
 	for step := 0; step < 100; step++ {
 		var updates []Update
 		for range 1 + r.IntN(4) {
@@ -331,7 +451,7 @@ func history(t *testing.T, seed uint64) {
 			f.play(table.Drain())
 		}
 		for _, b := range table.DrainBest() {
-			best[fmt.Sprintf("%d %v", b.VRF, b.Prefix)] = b.Protocol
+			best[fmt.Sprintf("%d %v", b.VRF, b.Prefix)] = b
 		}
 		want := w.table()
 		if w.work > tooMuch {
@@ -369,10 +489,9 @@ func compareTables(t *testing.T, step int, updates []Update, got, want map[strin
 
 // comparePages checks listings against the FIB: complete, in order; and the
 // drained best routes against the listed ones.
-func comparePages(t *testing.T, table *Table, w *twin, f *fibOf, best map[string]Protocol) {
+func comparePages(t *testing.T, table *Table, w *twin, f *fibOf, best map[string]BestChange) {
 	t.Helper()
 	listed := 0
-	chosen := map[string]Protocol{}
 	for v := range w.vrfs {
 		var last netip.Prefix
 		for c, done := (Cursor{}), false; !done; {
@@ -388,20 +507,22 @@ func comparePages(t *testing.T, table *Table, w *twin, f *fibOf, best map[string
 					t.Fatalf("%s listed with group %d, FIB has %d", k, r.Group, f.routes[k])
 				}
 				listed++
-				if p := r.Candidates[0].Protocol; p == Connected || p == Static {
-					chosen[k] = p
-				}
 			}
 		}
+		offered := w.offered(v)
 		for c, done := (Cursor{}), false; !done; {
 			var page []BestChange
 			page, c, done = table.Best(v, c, 3)
 			for _, b := range page {
 				k := fmt.Sprintf("%d %v", v, b.Prefix)
-				if chosen[k] != b.Protocol || best[k] != b.Protocol {
-					t.Fatalf("%s: best %v, listed %v, drained %v", k, b.Protocol, chosen[k], best[k])
+				if offered[k] != b || best[k] != b {
+					t.Fatalf("%s: best %v, want %v, drained %v", k, b, offered[k], best[k])
 				}
+				delete(offered, k)
 			}
+		}
+		if len(offered) > 0 {
+			t.Fatalf("not offered: %v", offered)
 		}
 	}
 	if listed != len(f.routes) {
@@ -412,24 +533,30 @@ func comparePages(t *testing.T, table *Table, w *twin, f *fibOf, best map[string
 // emptyAgain removes everything and looks for what leaked.
 func emptyAgain(t *testing.T, table *Table) {
 	t.Helper()
-	table.Apply(RemoveVRF{0}, RemoveVRF{1})
+	table.Apply(RemoveVRF{0}, RemoveVRF{1}, RemoveVRF{2})
 	for table.More() {
 		table.Apply()
 	}
 	table.Apply()
 	s := table.Stats()
 	s.Rejected, s.LastReject = 0, nil
-	if s != (Stats{}) || table.nodes.len() != 0 || table.attrs.len() != 0 || len(table.ifaces) != 0 ||
+	if s != (Stats{}) || table.nodes.len() != 0 || table.attrs.len() != 0 || len(table.ifaces) != 0 || table.leaks.len() != 0 ||
 		len(table.hopIndex)+len(table.setIndex)+len(table.attrIndex1)+len(table.attrIndexN) != 0 {
 		t.Fatalf("left behind: %+v, %d nodes, %d attributes, %d interfaces", s, table.nodes.len(), table.attrs.len(), len(table.ifaces))
 	}
 }
 
 func randomUpdate(r *rand.Rand) Update {
-	v := fib.VRF(r.IntN(2))
-	switch n := r.IntN(100); {
+	v := fib.VRF(r.IntN(3))
+	switch n := r.IntN(115); {
 	case n < 4:
 		return AddVRF{v}
+	case n >= 112:
+		return DeleteLeak{v, fib.VRF(r.IntN(3))}
+	case n >= 103:
+		return randomLeak(r, v)
+	case n >= 100:
+		return SetVRF{v, VRFOptions{ResolveByDefault: r.IntN(2) == 0, EBGP: uint8(r.IntN(3)), IBGP: uint8(r.IntN(3))}}
 	case n < 5:
 		return RemoveVRF{v}
 	case n < 20:
@@ -490,6 +617,9 @@ func randomVias(r *rand.Rand) []Via {
 	var vias []Via
 	for range 1 + r.IntN(3) {
 		v := Via{Address: randomHop(r), Weight: uint8(r.IntN(4))}
+		if r.IntN(5) == 0 {
+			v.Foreign, v.VRF = true, fib.VRF(r.IntN(3))
+		}
 		switch r.IntN(6) {
 		case 0:
 			v.Address, v.Interface = netip.Addr{}, fib.InterfaceID(1+r.IntN(3))
@@ -511,7 +641,40 @@ func randomStatic(r *rand.Rand) StaticRoute {
 	default:
 		s.Vias = randomVias(r)
 	}
+	if r.IntN(6) == 0 {
+		s.Tracks = randomVias(r)
+	}
 	return s
+}
+
+func randomLeak(r *rand.Rand, from fib.VRF) Update {
+	l := SetLeak{From: from, To: fib.VRF(r.IntN(3))}
+	if l.To == from {
+		l.To = (from + 1) % 3
+	}
+	for range r.IntN(3) {
+		l.Rules = append(l.Rules, LeakRule{Export: randomMatch(r), Import: randomMatch(r), Distance: uint8(r.IntN(4))})
+	}
+	return l
+}
+
+func randomMatch(r *rand.Rand) Match {
+	var m Match
+	switch r.IntN(6) {
+	case 0:
+		m.Protocols = []Protocol{Protocol(1 + r.IntN(4)), Protocol(1 + r.IntN(4))}
+	case 1:
+		m.Tags = []uint32{uint32(r.IntN(2))}
+	case 2:
+		for range 1 + r.IntN(3) {
+			p := PrefixRule{Prefix: randomPrefix(r), Deny: r.IntN(2) == 0}
+			if r.IntN(2) == 0 {
+				p.Min, p.Max = uint8(r.IntN(33)), uint8(24+r.IntN(105))
+			}
+			m.Prefixes = append(m.Prefixes, p)
+		}
+	}
+	return m
 }
 
 func randomBGP(r *rand.Rand, v fib.VRF) Update {

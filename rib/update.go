@@ -91,6 +91,9 @@ type StaticRoute struct {
 	Tag      uint32
 	Kind     fib.Kind // Forward, Blackhole or Reject
 	Vias     []Via    // Forward: 1 to fib.MaxNextHops
+	// Tracks are addresses and interfaces that all have to be reachable, or up, for
+	// the route to be usable; weights do not count.
+	Tracks []Via
 }
 
 // Via is one next hop as a protocol says it: an address that is resolved
@@ -98,7 +101,9 @@ type StaticRoute struct {
 type Via struct {
 	Address   netip.Addr
 	Interface fib.InterfaceID
-	Weight    uint8 // 0: 1
+	Weight    uint8   // 0: 1
+	Foreign   bool    // the next hop is in VRF, not in the route's
+	VRF       fib.VRF // with Foreign
 }
 
 // BGPRoutes sets or withdraws the best paths of prefixes, in order.
@@ -140,10 +145,11 @@ type Sweep struct {
 }
 
 // BestChange tells that the chosen route of a prefix changed, where the old or
-// the new one is connected or static.
+// the new one is connected, static, or leaked from another VRF.
 type BestChange struct {
 	VRF      fib.VRF
 	Prefix   netip.Prefix
 	Protocol Protocol // 0: gone, or another protocol's now
+	Leaked   bool     // from another VRF, where Protocol has it
 	Tag      uint32
 }
