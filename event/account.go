@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// cpuShare: the CPU time of one event in so many is measured. It costs four
+	// cpuShare: the CPU time of one event in so many is measured. It costs six
 	// system calls, some 1 µs.
 	cpuShare = 128
 	// heavyAfter is the average run above which it is measured every time.
@@ -28,23 +28,26 @@ func (c cpuSamples) estimate(run int64) int64 {
 	return int64(float64(run) * float64(c.cpu) / float64(c.run))
 }
 
-// meter runs f and returns the CPU time of its thread meanwhile, or -1 when f
-// came back on another thread.
+// meter runs f and returns the CPU time of its thread meanwhile; where f came
+// back on another thread, because it waited or was long, that of the process: an
+// upper bound.
 func meter(f func()) int64 {
-	thread := unix.Gettid()
-	begin, ok := threadTime()
+	thread, process, own := unix.Gettid(), cpuTime(unix.CLOCK_PROCESS_CPUTIME_ID), cpuTime(unix.CLOCK_THREAD_CPUTIME_ID)
 	f()
-	end, _ := threadTime()
-	if !ok || unix.Gettid() != thread {
-		return -1
+	own = cpuTime(unix.CLOCK_THREAD_CPUTIME_ID) - own
+	if unix.Gettid() != thread {
+		return cpuTime(unix.CLOCK_PROCESS_CPUTIME_ID) - process
 	}
-	return end - begin
+	return own
 }
 
-func threadTime() (int64, bool) {
+// cpuTime reads a clock that every kernel has, in ns.
+func cpuTime(clock int32) int64 {
 	var ts unix.Timespec
-	err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
-	return ts.Nano(), err == nil
+	if err := unix.ClockGettime(clock, &ts); err != nil {
+		panic("event: read CPU clock: " + err.Error())
+	}
+	return ts.Nano()
 }
 
 // account adds one run to all figures. cpu is -1 when it was not measured.

@@ -7,9 +7,10 @@
 //	                       └ background ┘
 //
 // Promises: handlers of one loop never run concurrently; events of one handler
-// run in the order they were posted; Post never blocks and may be called from
-// any goroutine, from handlers too; a cancelled timer does not run after Stop
-// returned on the loop.
+// run in the order they were posted; Post may be called from any goroutine, from
+// handlers too, and blocks only in a class whose Policy is Block; after
+// Timer.Cancel and Source.Close have returned nothing of them runs; every queue
+// has a bound.
 package event
 
 import (
@@ -17,8 +18,8 @@ import (
 	"fmt"
 )
 
-// Class is a priority class. A waiting event of a higher class always runs
-// before one of a lower class.
+// Class is a priority class. A waiting event of a higher class runs before one
+// of a lower class, unless that has starved for StarveBound.
 type Class uint8
 
 // The priority classes, highest first.

@@ -217,20 +217,19 @@ func (l *Loop) runNext() bool {
 	return false
 }
 
-// starveShare: one event in so many is of the lowest class that starves. So a
-// flood of one class delays the lower ones without bound no more, and takes no
-// more than 1.6 % from it.
+// starveShare: one event in so many is of the lowest class that starves: an
+// endless flood of a higher class does not stop it, and loses 1.6 % to it.
 const starveShare = 64
 
 // runStarving runs the oldest event of the lowest class whose oldest has waited
-// longer than StarvedAfter.
+// longer than StarveBound.
 func (l *Loop) runStarving() bool {
 	for c := range l.classes {
 		q := &l.classes[len(l.classes)-1-c]
 		if q.depth.Load() == 0 {
 			continue
 		}
-		if at, ok := q.oldest(); ok && l.stamp()-at > int64(StarvedAfter) {
+		if at, ok := q.oldest(); ok && l.stamp()-at > int64(StarveBound) {
 			it, _ := q.pop()
 			l.run(q, it)
 			return true

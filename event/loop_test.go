@@ -132,7 +132,7 @@ func TestPostersKeepTheirOrderAndNothingIsLost(t *testing.T) {
 	}
 	wg.Wait()
 	done := make(chan struct{})
-	post(t, l.Handler("end", Background), func() { close(done) })
+	post(t, h, func() { close(done) })
 	within(t, done, "the last event")
 	for p, n := range next {
 		if n != each {

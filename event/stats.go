@@ -11,6 +11,11 @@ import (
 // of the shortest time (200 ms) after which a person or a peer notices.
 const StarvedAfter = 100 * time.Millisecond
 
+// StarveBound is how long priority is strict: a class whose oldest event has
+// waited longer gets one event in 64, whatever waits above it. Bursts, such as a
+// full table, are over by then.
+const StarveBound = time.Second
+
 // SlowAfter is how long a handler may run before the run counts as slow: a
 // 50 ms protocol timer must start within 10 ms.
 const SlowAfter = 10 * time.Millisecond

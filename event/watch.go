@@ -1,6 +1,8 @@
 package event
 
 import (
+	"bytes"
+	"fmt"
 	"runtime"
 	"time"
 )
@@ -10,7 +12,8 @@ type Stuck struct {
 	Loop    string
 	Handler string
 	For     time.Duration
-	Stack   []byte // of all goroutines
+	Stack   []byte // of the handler's goroutine
+	All     []byte // of all goroutines, cut at 1 MiB
 }
 
 // maxStack bounds the stack dump of a stuck handler.
@@ -28,10 +31,23 @@ func (l *Loop) Watch(limit time.Duration, report func(Stuck)) *Source {
 			return
 		}
 		reported = begin
-		stack := make([]byte, maxStack)
-		stack = stack[:runtime.Stack(stack, true)]
-		report(Stuck{Loop: l.name, Handler: h.name, For: d, Stack: stack})
+		all := make([]byte, maxStack)
+		all = all[:runtime.Stack(all, true)]
+		report(Stuck{Loop: l.name, Handler: h.name, For: d, Stack: stackOf(all, l.routine.Load(), l.runner.Load()), All: all})
 	})
+}
+
+// stackOf finds the stacks of goroutines in a dump of all.
+func stackOf(all []byte, ids ...uint64) []byte {
+	var found [][]byte
+	for _, block := range bytes.Split(all, []byte("\n\n")) {
+		for _, id := range ids {
+			if bytes.HasPrefix(block, fmt.Appendf(nil, "goroutine %d [", id)) {
+				found = append(found, block)
+			}
+		}
+	}
+	return bytes.Join(found, []byte("\n\n"))
 }
 
 // observe calls look each period, on a goroutine of its own.
