@@ -33,30 +33,32 @@ const (
 // The events of the core.
 type (
 	// evBoot makes the routing engine run.
-	evBoot struct{ router wire.ModuleSpec }
+	evBoot struct{ Router wire.ModuleSpec }
 	// evSet replaces the modules that run besides the routing engine. The
 	// specs have passed checkSpecs.
-	evSet struct{ specs []wire.ModuleSpec }
+	evSet struct{ Specs []wire.ModuleSpec }
 	// evStarted and evFailed answer fxStart.
 	evStarted struct {
-		name string
-		pid  int
-		id   identity
+		Name string
+		PID  int
+		ID   identity
 	}
 	evFailed struct {
-		name    string
-		refused bool
-		reason  string
-		id      identity
+		Name    string
+		Refused bool
+		Reason  string
+		ID      identity
 	}
-	evExited   struct{ name, how string }
-	evTimer    struct{ name string }
-	evChanged  struct{ name string } // a refused module's file or the trust store
-	evShutdown struct{ force bool }  // force: SIGKILL now
+	evExited struct{ Name, How string }
+	// evDead: the loop of a module that runs is silent.
+	evDead     struct{ Name, Reason string }
+	evTimer    struct{ Name string }
+	evChanged  struct{ Name string } // a refused module's file or the trust store
+	evShutdown struct{ Force bool }  // Force: SIGKILL now
 )
 
 // identity is what the signature says of a module.
-type identity struct{ version, buildID, keyID string }
+type identity struct{ Version, BuildID, KeyID string }
 
 // The effects of the core.
 type (
@@ -64,6 +66,7 @@ type (
 	fxSignal struct {
 		name string
 		kill bool // SIGKILL instead of SIGTERM
+		dump bool // SIGQUIT: write all stacks and end
 	}
 	// fxTimer arms the module's only timer; 0 disarms it.
 	fxTimer struct {
@@ -90,7 +93,8 @@ type entry struct {
 	spec    wire.ModuleSpec
 	status  wire.ModuleStatus
 	want    bool
-	changed bool // the spec changed since the start under way or the run
+	changed bool   // the spec changed since the start under way or the run
+	dead    string // why its loop is taken for dead
 	delay   time.Duration
 }
 
@@ -101,21 +105,23 @@ func (c *core) step(now time.Time, ev any) []any {
 	c.now, c.effects = now, nil
 	switch ev := ev.(type) {
 	case evBoot:
-		c.add(ev.router)
+		c.add(ev.Router)
 	case evSet:
-		c.set(ev.specs)
+		c.set(ev.Specs)
 	case evShutdown:
-		c.shutdown(ev.force)
+		c.shutdown(ev.Force)
 	case evStarted:
-		c.with(ev.name, func(e *entry) { c.started(e, ev) })
+		c.with(ev.Name, func(e *entry) { c.started(e, ev) })
 	case evFailed:
-		c.with(ev.name, func(e *entry) { c.failed(e, ev) })
+		c.with(ev.Name, func(e *entry) { c.failed(e, ev) })
 	case evExited:
-		c.with(ev.name, func(e *entry) { c.exited(e, ev.how) })
+		c.with(ev.Name, func(e *entry) { c.exited(e, ev.How) })
+	case evDead:
+		c.with(ev.Name, func(e *entry) { c.dead(e, ev.Reason) })
 	case evTimer:
-		c.with(ev.name, c.timer)
+		c.with(ev.Name, c.timer)
 	case evChanged:
-		c.with(ev.name, func(e *entry) {
+		c.with(ev.Name, func(e *entry) {
 			if e.status.State == stateRefused {
 				c.start(e)
 			}
@@ -197,15 +203,15 @@ func (c *core) state(e *entry, state, reason string) {
 }
 
 func (c *core) start(e *entry) {
-	e.changed = false
+	e.changed, e.dead = false, ""
 	c.emit(fxTimer{name: e.spec.Name})
 	c.state(e, stateStarting, "")
 	c.emit(fxStart{e.spec})
 }
 
 func (c *core) started(e *entry, ev evStarted) {
-	e.status.PID = ev.pid
-	e.identify(ev.id)
+	e.status.PID = ev.PID
+	e.identify(ev.ID)
 	if !e.want || e.changed {
 		c.terminate(e)
 		return
@@ -214,21 +220,21 @@ func (c *core) started(e *entry, ev evStarted) {
 }
 
 func (e *entry) identify(id identity) {
-	e.status.Version, e.status.BuildID, e.status.KeyID = id.version, id.buildID, id.keyID
+	e.status.Version, e.status.BuildID, e.status.KeyID = id.Version, id.BuildID, id.KeyID
 }
 
 func (c *core) failed(e *entry, ev evFailed) {
-	e.identify(ev.id)
+	e.identify(ev.ID)
 	switch {
 	case !e.want:
 		c.remove(e)
 	case e.changed:
 		c.start(e)
-	case ev.refused:
-		c.state(e, stateRefused, ev.reason)
+	case ev.Refused:
+		c.state(e, stateRefused, ev.Reason)
 		c.emit(fxTimer{e.spec.Name, refusedRetry})
 	default:
-		c.backoff(e, ev.reason)
+		c.backoff(e, ev.Reason)
 	}
 }
 
@@ -245,6 +251,8 @@ func (c *core) exited(e *entry, how string) {
 	switch {
 	case !e.want || c.force:
 		c.remove(e)
+	case e.dead != "":
+		c.backoff(e, e.dead)
 	case e.status.State == stateStopping:
 		e.delay = 0
 		c.start(e)
@@ -256,12 +264,23 @@ func (c *core) exited(e *entry, how string) {
 	}
 }
 
+// dead ends a module whose loop does not run: it cannot follow SIGTERM.
+func (c *core) dead(e *entry, reason string) {
+	if e.status.State != stateRunning {
+		return
+	}
+	e.dead = reason
+	c.state(e, stateStopping, reason)
+	c.emit(fxSignal{name: e.spec.Name, dump: true})
+	c.emit(fxTimer{e.spec.Name, stopGrace})
+}
+
 func (c *core) timer(e *entry) {
 	switch e.status.State {
 	case stateBackoff, stateRefused:
 		c.start(e)
 	case stateStopping:
-		c.emit(fxSignal{e.spec.Name, true})
+		c.emit(fxSignal{name: e.spec.Name, kill: true})
 	}
 }
 
@@ -296,7 +315,7 @@ func (c *core) shutdown(force bool) {
 			c.stop(e)
 		}
 		if force && e.status.PID != 0 {
-			c.emit(fxSignal{name, true})
+			c.emit(fxSignal{name: name, kill: true})
 		}
 	}
 }

@@ -101,19 +101,21 @@ func scriptEvent(w []string) (any, error) {
 		return evSet{specs}, checkSpecs(specs)
 	case "started":
 		pid, err := strconv.Atoi(arg(2))
-		return evStarted{name: arg(1), pid: pid, id: identity{"1.0.0", "b1", "k1"}}, err
+		return evStarted{Name: arg(1), PID: pid, ID: identity{"1.0.0", "b1", "k1"}}, err
 	case "failed":
-		return evFailed{name: arg(1), reason: rest}, nil
+		return evFailed{Name: arg(1), Reason: rest}, nil
 	case "refused":
-		return evFailed{name: arg(1), reason: rest, refused: true}, nil
+		return evFailed{Name: arg(1), Reason: rest, Refused: true}, nil
 	case "exited":
 		return evExited{arg(1), rest}, nil
+	case "dead":
+		return evDead{Name: arg(1), Reason: rest}, nil
 	case "timer":
 		return evTimer{arg(1)}, nil
 	case "changed":
 		return evChanged{arg(1)}, nil
 	case "shutdown":
-		return evShutdown{force: arg(1) == "force"}, nil
+		return evShutdown{Force: arg(1) == "force"}, nil
 	}
 	return nil, fmt.Errorf("event %q", w[0])
 }
@@ -129,6 +131,9 @@ func showEffect(fx any) string {
 	case fxSignal:
 		if fx.kill {
 			return "kill " + fx.name
+		}
+		if fx.dump {
+			return "dump " + fx.name
 		}
 		return "terminate " + fx.name
 	case fxTimer:
@@ -191,7 +196,8 @@ func (w *world) step(ev any) {
 			if w.running[fx.name] == 0 {
 				w.t.Fatalf("%v: signal to %s, which does not run", ev, fx.name)
 			}
-			if fx.name == RouterName && (len(w.running) > 1 || len(w.starting) > 0) {
+			dead := w.core.modules[fx.name].dead != "" // of itself, at any time
+			if fx.name == RouterName && !dead && (len(w.running) > 1 || len(w.starting) > 0) {
 				w.t.Fatalf("%v: router stopped before %v, %v", ev, w.running, w.starting)
 			}
 		case fxTimer:
@@ -235,7 +241,7 @@ func pick[V any](w *world, m map[string]V) (string, bool) {
 }
 
 func (w *world) random() {
-	switch rapid.IntRange(0, 6).Draw(w.t, "event") {
+	switch rapid.IntRange(0, 7).Draw(w.t, "event") {
 	case 0:
 		var specs []wire.ModuleSpec
 		for _, n := range []string{"a", "b", "c"} {
@@ -254,6 +260,10 @@ func (w *world) random() {
 		if n, ok := pick(w, w.core.modules); ok {
 			w.step(evChanged{n})
 		}
+	case 7:
+		if n, ok := pick(w, w.core.modules); ok {
+			w.step(evDead{Name: n, Reason: "silent"})
+		}
 	case 6:
 		w.now = w.now.Add(time.Duration(rapid.IntRange(0, 20).Draw(w.t, "seconds")) * time.Second)
 	}
@@ -267,13 +277,13 @@ func (w *world) answer(outcome int) {
 	delete(w.starting, n)
 	switch outcome {
 	case 0:
-		w.step(evFailed{name: n, refused: true, reason: "unsigned"})
+		w.step(evFailed{Name: n, Refused: true, Reason: "unsigned"})
 	case 1:
-		w.step(evFailed{name: n, reason: "no memory"})
+		w.step(evFailed{Name: n, Reason: "no memory"})
 	default:
 		w.pid++
 		w.running[n] = w.pid
-		w.step(evStarted{name: n, pid: w.pid})
+		w.step(evStarted{Name: n, PID: w.pid})
 	}
 }
 

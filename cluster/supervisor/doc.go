@@ -17,6 +17,7 @@
 //	          it cannot be started                        backoff
 //	running   it ends                                     backoff
 //	          it is to stop or to run otherwise           stopping
+//	          its event loop is silent for 10 s (SIGQUIT) stopping, then backoff
 //	backoff   100 ms, doubled each time up to 10 s        starting
 //	refused   its file or the trust store changes, 30 s   starting
 //	stopping  it ended (SIGTERM, after 5 s SIGKILL)       gone, or starting

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 )
@@ -22,6 +23,10 @@ func (s *Supervisor) Closed(c *session.Session, _ error) { delete(s.sessions, c)
 
 // Receive implements session.Handler.
 func (s *Supervisor) Receive(c *session.Session, m session.Message) {
+	if reply, ok := health.Answer(s.loop, m.Kind); ok {
+		s.answered(c, m, c.Reply(m, m.Kind, reply))
+		return
+	}
 	if ok, err := s.security(c, m); ok {
 		if err != nil {
 			s.cfg.Log.Warn("cannot answer", "request", m.Kind.String(), "error", err)
@@ -37,13 +42,15 @@ func (s *Supervisor) Receive(c *session.Session, m session.Message) {
 		err = c.Reply(m, wire.GetModules, wire.ModuleList{Modules: s.list()})
 	case wire.GetNames:
 		err = c.Reply(m, wire.GetNames, wire.NameList{Names: s.server.Names()})
-	case wire.GetEvents:
-		err = c.Reply(m, wire.GetEvents, s.loop.Stats())
 	case wire.GetModule:
 		err = c.Reply(m, wire.GetModule, s.cfg.Self)
 	default:
 		err = c.ReplyError(m, errors.New("supervisor: unknown request "+m.Kind.String()))
 	}
+	s.answered(c, m, err)
+}
+
+func (s *Supervisor) answered(c *session.Session, m session.Message, err error) {
 	if err != nil {
 		s.cfg.Log.Warn("cannot answer", "request", m.Kind.String(), "error", err)
 		c.Close()
@@ -63,7 +70,7 @@ func (s *Supervisor) setModules(c *session.Session, m session.Message) error {
 		s.cfg.Log.Warn("refused set of modules", "error", err)
 		return c.ReplyError(m, err)
 	}
-	s.step(evSet{body.Modules})
+	s.in.set.Do(evSet{body.Modules})
 	return c.Reply(m, wire.SetModules, struct{}{})
 }
 

@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
+	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/event"
@@ -32,6 +34,8 @@ type Config struct {
 	Stderr           *os.File     // of the modules
 	Log              *slog.Logger // of the supervisor
 	Self             wire.ModuleInfo
+	Silence          time.Duration // how long a module's loop may not report; 0: 10 s
+	Record           io.Writer     // for what the state machine takes in; may be nil
 }
 
 // Supervisor runs the modules. Its methods but New and Run may be called from
@@ -46,9 +50,13 @@ type Supervisor struct {
 	server *local.Server
 	bus    bus.Bus
 	binds  io.Closer
+	attach io.Closer       // the loop's watchdog
+	record *event.Recorder // may be nil
 
 	// Owned by the loop:
 	core     *core
+	in       inputs // of core
+	live     map[string]*liveness
 	procs    map[string]*module.Process
 	timers   map[string]*event.Timer
 	refused  map[string]string // stamp of the refused module's file
@@ -61,11 +69,15 @@ type Supervisor struct {
 func New(cfg Config) (_ *Supervisor, err error) {
 	s := &Supervisor{
 		cfg: cfg, loop: event.New("supervisor"), core: newCore(),
-		procs: map[string]*module.Process{}, timers: map[string]*event.Timer{}, refused: map[string]string{},
+		procs: map[string]*module.Process{}, timers: map[string]*event.Timer{}, refused: map[string]string{}, live: map[string]*liveness{},
 		sessions: map[*session.Session]struct{}{},
 	}
 	s.work = s.loop.Handler("modules", event.Critical)
 	s.serve = s.loop.Handler("sessions", event.Normal)
+	s.in = newInputs(s.work, s.step)
+	if cfg.Record != nil {
+		s.record = s.loop.Record(cfg.Record)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.leave())
@@ -92,6 +104,9 @@ func New(cfg Config) (_ *Supervisor, err error) {
 		return nil, err
 	}
 	s.loader = s.guard.loader
+	if s.attach, err = health.Attach(s.loop, cfg.Log); err != nil {
+		return nil, err
+	}
 	s.binds, err = session.Serve(s.serve, s.bus, bus.One(bus.TypeSupervisor, 0), s.accept)
 	return s, err
 }
@@ -99,7 +114,7 @@ func New(cfg Config) (_ *Supervisor, err error) {
 // Run starts the routing engine and serves until Shutdown has stopped
 // everything, or ctx ends, which kills the modules. It leaves nothing behind.
 func (s *Supervisor) Run(ctx context.Context) error {
-	if err := s.work.Post(func() { s.step(evBoot{s.routerSpec()}) }); err != nil {
+	if err := s.in.boot.Post(evBoot{s.routerSpec()}); err != nil {
 		return errors.Join(fmt.Errorf("start routing engine: %w", err), s.leave())
 	}
 	err := s.loop.Run(ctx)
@@ -115,7 +130,7 @@ func (s *Supervisor) Shutdown() error {
 	return s.work.Post(func() {
 		again := s.core.down
 		s.cfg.Log.Info("shutting down", "modules", len(s.core.modules), "kill", again)
-		s.step(evShutdown{force: again})
+		s.in.shutdown.Do(evShutdown{Force: again})
 	})
 }
 
@@ -143,6 +158,12 @@ func (s *Supervisor) routerSpec() wire.ModuleSpec {
 // leave ends all that New began and removes its files.
 func (s *Supervisor) leave() error {
 	var errs []error
+	if s.attach != nil {
+		errs = append(errs, s.attach.Close())
+	}
+	if s.record != nil {
+		errs = append(errs, s.record.Close())
+	}
 	if s.binds != nil {
 		errs = append(errs, s.binds.Close())
 	}
@@ -188,6 +209,9 @@ func (s *Supervisor) signal(fx fxSignal) {
 	if fx.kill {
 		sig = syscall.SIGKILL
 		s.cfg.Log.Warn("killing module", "module", fx.name, "pid", p.PID())
+	} else if fx.dump {
+		sig = syscall.SIGQUIT
+		s.cfg.Log.Warn("asking module for its stacks, and to end", "module", fx.name, "pid", p.PID())
 	}
 	if err := p.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.cfg.Log.Error("cannot signal module", "module", fx.name, "pid", p.PID(), "error", err)
@@ -200,13 +224,14 @@ func (s *Supervisor) arm(fx fxTimer) {
 		delete(s.timers, fx.name)
 	}
 	if fx.d > 0 {
-		s.timers[fx.name] = s.work.After(fx.d, func() { s.step(evTimer{fx.name}) })
+		s.timers[fx.name] = s.work.After(fx.d, func() { s.in.timer.Do(evTimer{fx.name}) })
 	}
 }
 
 // started is a start's outcome, from the goroutine that did the work.
 type started struct {
 	proc    *module.Process
+	reports *os.File // of the process's loop
 	id      identity
 	stamp   string
 	err     error
@@ -244,10 +269,20 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 	args := []string{
 		"--name", spec.Name, "--run-dir", s.cfg.RunDir, "--state-dir", s.cfg.StateDir, "--instance", s.cfg.Instance,
 	}
+	reports, theirs, err := os.Pipe()
+	if err != nil {
+		out.err = errors.Join(fmt.Errorf("make pipe for reports: %w", err), img.Close())
+		return out
+	}
 	out.proc, err = s.loader.Start(img, module.Options{
-		Name: "godwit-" + spec.Role, Args: append(args, spec.Args...), NetNS: spec.NetNS, Env: s.cfg.Env, Stderr: s.cfg.Stderr,
+		Name: "godwit-" + spec.Role, Args: append(args, spec.Args...), NetNS: spec.NetNS,
+		Env:   append(slices.Clone(s.cfg.Env), health.FDVariable+"=3"), // the first of Files
+		Files: []*os.File{theirs}, Stderr: s.cfg.Stderr,
 	})
-	out.err = errors.Join(err, img.Close())
+	if out.err = errors.Join(err, img.Close(), theirs.Close()); err != nil {
+		out.err = errors.Join(out.err, reports.Close())
+	}
+	out.reports = reports
 	return out
 }
 
@@ -258,13 +293,14 @@ func (s *Supervisor) failed(spec wire.ModuleSpec, out started) {
 		s.refused[spec.Name] = out.stamp
 		s.watch()
 	}
-	s.step(evFailed{name: spec.Name, refused: out.refused, reason: out.err.Error(), id: out.id})
+	s.in.failed.Do(evFailed{Name: spec.Name, Refused: out.refused, Reason: out.err.Error(), ID: out.id})
 }
 
 func (s *Supervisor) running(name string, out started) {
 	p := out.proc
 	s.procs[name] = p
 	s.guard.off[name] = out.off
+	s.listen(name, out.reports)
 	if err := s.writePID(name, p.PID()); err != nil {
 		s.cfg.Log.Warn("cannot note module's process", "module", name, "error", err)
 	}
@@ -279,9 +315,10 @@ func (s *Supervisor) running(name string, out started) {
 		delete(s.procs, name)
 		delete(s.guard.off, name)
 		s.removePID(name)
-		s.step(evExited{name, how})
+		s.deafen(name)
+		s.in.exited.Do(evExited{name, how})
 	})
-	s.step(evStarted{name: name, pid: p.PID(), id: out.id})
+	s.in.started.Do(evStarted{Name: name, PID: p.PID(), ID: out.id})
 }
 
 // watchEvery is how often the files of refused modules are looked at.
@@ -298,7 +335,7 @@ func (s *Supervisor) watch() {
 			stamp, ok := s.refused[name]
 			e := s.core.modules[name]
 			if ok && e.status.State == stateRefused && s.loader.Stamp(s.path(e.spec.Role)) != stamp {
-				s.step(evChanged{name})
+				s.in.changed.Do(evChanged{name})
 			}
 		}
 		for name := range s.refused {

@@ -73,6 +73,9 @@ type chassis struct {
 	output *output
 	config func(*Config) // changes the configuration of boot; may be nil
 
+	silence time.Duration // see Config
+	record  io.Writer
+
 	loop    *event.Loop
 	work    *event.Handler
 	bus     bus.Bus
@@ -167,6 +170,7 @@ func (c *chassis) boot() {
 	c.t.Helper()
 	c.output = newOutput(c)
 	cfg := testConfig(c.dir, c.output.w, slog.New(slog.NewTextHandler(c.output.w, nil)))
+	cfg.Silence, cfg.Record = c.silence, c.record
 	if c.config != nil {
 		c.config(&cfg)
 	}

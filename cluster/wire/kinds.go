@@ -15,8 +15,10 @@ const (
 	Error Kind = 1 // reply: ErrorBody
 
 	// Any module, from the routing engine.
-	GetEvents Kind = 10 // → event.Stats
-	GetModule Kind = 11 // → ModuleInfo
+	GetEvents   Kind = 10 // → event.Stats
+	GetModule   Kind = 11 // → ModuleInfo
+	GetTrace    Kind = 12 // → TraceList: the last events
+	ClearEvents Kind = 13 // → event figures to zero; reply empty object
 
 	// Routing engine to supervisor.
 	SetModules  Kind = 20 // → SetModulesBody: the modules that shall run; reply empty object
@@ -53,7 +55,7 @@ const (
 )
 
 var kindNames = map[Kind]string{
-	Error: "error", GetEvents: "get-events", GetModule: "get-module",
+	Error: "error", GetEvents: "get-events", GetModule: "get-module", GetTrace: "get-trace", ClearEvents: "clear-events",
 	SetModules: "set-modules", GetModules: "get-modules", GetNames: "get-names", ModuleEvent: "module-event",
 	GetSecurity: "get-security", GetAudit: "get-audit",
 	SetCard: "set-card", FIBBatch: "fib-batch", FIBAck: "fib-ack", PortEvent: "port-event", GetPorts: "get-ports",

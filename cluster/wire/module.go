@@ -1,10 +1,19 @@
 package wire
 
-import "time"
+import (
+	"time"
+
+	"godwit/event"
+)
 
 // ErrorBody is the reply to a request that failed.
 type ErrorBody struct {
 	Error string `json:"error"`
+}
+
+// TraceList is the reply to GetTrace, oldest first.
+type TraceList struct {
+	Events []event.TraceEntry `json:"events"`
 }
 
 // ModuleInfo is what a module says of itself.

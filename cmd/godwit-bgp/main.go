@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"godwit/cluster/bus/local"
+	"godwit/cluster/health"
 	"godwit/cluster/wire"
 	"godwit/controlplane/bgp"
 	"godwit/event"
@@ -89,6 +90,11 @@ func run(o options) error {
 	}
 	defer b.Close()
 	loop := event.New("bgp")
+	live, err := health.Attach(loop, log)
+	if err != nil {
+		return err
+	}
+	defer live.Close()
 	s := bgp.NewSpeaker(loop, bgp.Options{
 		VRF: o.vrf, RunDir: o.runDir, Log: log, Level: level, Tuner: bgp.NewTuner(),
 		Module: wire.ModuleInfo{Name: o.name, Role: "bgp", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now()},

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"godwit/cluster/bus/local"
+	"godwit/cluster/health"
 	"godwit/cluster/wire"
 	"godwit/dataplane/linecard"
 	"godwit/event"
@@ -85,6 +86,11 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	loop := event.New(f.name)
+	live, err := health.Attach(loop, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, live.Close()) }()
 	agent, err := linecard.New(linecard.Options{
 		Card: fib.CardID(f.card), FabricDir: filepath.Join(f.runDir, "fabric"), HashSeed: seed(f.instance),
 		Bus: b, Loop: loop, Log: log,

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"godwit/cluster/bus/local"
+	"godwit/cluster/health"
 	"godwit/cluster/wire"
 	"godwit/controlplane/kernel"
 	"godwit/controlplane/router"
@@ -78,6 +79,11 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	loop := event.New(f.name)
+	live, err := health.Attach(loop, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, live.Close()) }()
 	host := kernel.New(f.instance)
 	r := router.New(router.Options{
 		Instance: f.instance, RunDir: f.runDir, StateDir: f.stateDir, Config: f.config, Parent: os.Getppid(),

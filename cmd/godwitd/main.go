@@ -30,7 +30,7 @@ func main() {
 
 func command() *cobra.Command {
 	var cfg supervisor.Config
-	var format string
+	var format, record string
 	c := &cobra.Command{
 		Use:   "godwitd",
 		Short: "Run a Godwit router",
@@ -42,7 +42,7 @@ dies. A second signal kills the modules instead of waiting for them.`,
 		SilenceErrors: true,
 		Version:       version(),
 		RunE: func(*cobra.Command, []string) error {
-			return run(cfg, format)
+			return run(cfg, format, record)
 		},
 	}
 	f := c.Flags()
@@ -54,11 +54,12 @@ dies. A second signal kills the modules instead of waiting for them.`,
 	f.StringVar(&cfg.TrustRoot, "trust-root", "", "public key that must have signed the trust store (default: it need not be signed)")
 	f.BoolVar(&cfg.Permissive, "permissive", false, "run modules that would be refused, for bringing up; never in service")
 	f.StringVar(&cfg.ConfigFile, "config", "", "configuration to apply at start")
+	f.StringVar(&record, "record", "", "write what the modules' state machine takes in to this file, for replay")
 	f.StringVar(&format, "log-format", "text", "text or json")
 	return c
 }
 
-func run(cfg supervisor.Config, format string) error {
+func run(cfg supervisor.Config, format, record string) (err error) {
 	var handler slog.Handler
 	switch format {
 	case "text":
@@ -85,6 +86,14 @@ func run(cfg supervisor.Config, format string) error {
 	}
 	cfg.Self = wire.ModuleInfo{
 		Name: "supervisor", Role: "supervisor", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),
+	}
+	if record != "" {
+		f, err := os.OpenFile(record, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+		if err != nil {
+			return fmt.Errorf("record: %w", err)
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		cfg.Record = f
 	}
 	// Caught before anything is started, so that nothing is left behind.
 	signals := make(chan os.Signal, 2)

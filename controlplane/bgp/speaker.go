@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"godwit/cluster/health"
 	"godwit/cluster/wire"
 	"godwit/event"
 )
@@ -147,8 +148,9 @@ func (s *Speaker) Handle(c Client, kind wire.Kind, body []byte, reply func(v any
 		if err = wire.DecodeKind(kind, body, &r); err == nil {
 			err = s.resetPeer(r, reply)
 		}
-	case wire.GetEvents:
-		reply(s.loop.Stats(), nil)
+	case wire.GetEvents, wire.GetTrace, wire.ClearEvents:
+		answer, _ := health.Answer(s.loop, kind)
+		reply(answer, nil)
 	case wire.GetModule:
 		reply(s.opt.Module, nil)
 	default:

@@ -39,7 +39,8 @@ func showCommands() []command {
 		{name: "bgp", help: "show the BGP speakers and their peers", words: []word{vrfWord}, run: shown(askBGP, textBGP)},
 		{name: "bus", help: "show the bus's name table", run: shown(askBus, textBus)},
 		{name: "events", help: "show the event loops: queues, handlers, latencies",
-			words: []word{{value: "MODULE", help: "of this module only", fill: moduleNames}}, run: shown(askEvents, textEvents)},
+			example: "  godwit show events\n  godwit show events cpu router\n  godwit show events trace linecard-1",
+			words:   eventViews, run: showEvents},
 		{name: "drops", help: "show the named drop counters",
 			words: []word{cardWord, {key: "all", help: "those at zero too"}}, run: showDrops},
 		{name: "config", help: "show the configuration in force, without passwords", run: showConfig},
@@ -52,6 +53,8 @@ func clearCommands() []command {
 		{name: "neighbors", help: "forget learned ARP and ND entries",
 			words: []word{vrfWord, {key: "interface", value: "NAME", help: "on this interface", fill: interfaceNames}, {value: "ADDRESS", help: "this one"}},
 			run:   shown(clearNeighbors, textDone)},
+		{name: "events", help: "set the figures of the event loops to zero",
+			words: []word{{value: "MODULE", help: "of this module only", fill: moduleNames}}, run: shown(clearEvents, textDone)},
 	}
 }
 

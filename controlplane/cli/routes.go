@@ -8,10 +8,8 @@ import (
 	"io"
 	"iter"
 	"strings"
-	"time"
 
 	"godwit/controlplane/mgmt"
-	"godwit/event"
 )
 
 // stream prints items as they come, text or one JSON object a line. A reader
@@ -211,36 +209,4 @@ func size(n int) string {
 		return fmt.Sprintf("%d KiB", n>>10)
 	}
 	return fmt.Sprintf("%d MiB", n>>20)
-}
-
-func askEvents(ctx context.Context, e *Env, w words) (mgmt.Events, error) {
-	return e.client.Events(ctx, w[""])
-}
-
-func textEvents(w io.Writer, v mgmt.Events) {
-	for _, m := range v.Modules {
-		if m.Stats == nil {
-			fmt.Fprintf(w, "%s: %s\n", m.Module, dash(m.Error))
-			continue
-		}
-		textLoop(w, m.Module, *m.Stats)
-	}
-}
-
-func textLoop(w io.Writer, module string, s event.Stats) {
-	fmt.Fprintf(w, "%s: busy %v in all, %d timers armed, %d periodic runs missed\n", module, s.Busy.Round(time.Millisecond), s.Timers, s.Missed)
-	table(w, "  CLASS|QUEUED|MAX|BOUND|POSTED|REFUSED|STARVED", func(row func(...any)) {
-		for _, c := range s.Classes {
-			row("  "+c.Class, c.Queued, c.Max, c.Bound, c.Posted, c.Full, c.Starved)
-		}
-	})
-	table(w, "  HANDLER|CLASS|RUNS|RUN AVG|RUN P99|RUN MAX|DELAY AVG|DELAY P99|DELAY MAX", func(row func(...any)) {
-		for _, h := range s.Handlers {
-			row("  "+h.Name, h.Class, h.Runs, µs(h.Run.Avg), µs(h.Run.P99), µs(h.Run.Max), µs(h.Delay.Avg), µs(h.Delay.P99), µs(h.Delay.Max))
-		}
-	})
-}
-
-func µs(d time.Duration) string {
-	return d.Round(100 * time.Nanosecond).String()
 }

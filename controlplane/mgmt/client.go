@@ -113,6 +113,20 @@ func (c *Client) Events(ctx context.Context, module string) (Events, error) {
 	return get[Events](ctx, c, "/v1/events", url.Values(f))
 }
 
+// Trace asks for the last events of a module, or of all.
+func (c *Client) Trace(ctx context.Context, module string) (Traces, error) {
+	f := fields{}
+	f.str("module", module)
+	return get[Traces](ctx, c, "/v1/events/trace", url.Values(f))
+}
+
+// ClearEvents sets the event-core statistics of a module, or of all, to zero.
+func (c *Client) ClearEvents(ctx context.Context, module string) (Done, error) {
+	f := fields{}
+	f.str("module", module)
+	return ask[Done](ctx, c, http.MethodDelete, "/v1/events", url.Values(f), nil)
+}
+
 // Drops asks for the drop counters of a card, or with 0 of all.
 func (c *Client) Drops(ctx context.Context, card uint16) (Drops, error) {
 	f := fields{}

@@ -37,6 +37,8 @@
 //	POST   /v1/bgp/reset?vrf=&address=&soft=             Done
 //	GET    /v1/bus                                       Bus
 //	GET    /v1/events?module=                            Events
+//	DELETE /v1/events?module=                            Done
+//	GET    /v1/events/trace?module=                      Traces
 //	GET    /v1/drops?card=                               Drops
 //	GET    /v1/config                                    YAML
 //	POST   /v1/check?name=                               YAML in; Applied

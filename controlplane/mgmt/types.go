@@ -241,6 +241,18 @@ type ModuleEvents struct {
 	Error  string       `json:"error,omitempty"`
 }
 
+// Traces holds the last events of each module.
+type Traces struct {
+	Modules []ModuleTrace `json:"modules"`
+}
+
+// ModuleTrace is one module's, oldest event first.
+type ModuleTrace struct {
+	Module string             `json:"module"`
+	Events []event.TraceEntry `json:"events"`
+	Error  string             `json:"error,omitempty"`
+}
+
 // Drops holds each line card's named drop counters.
 type Drops struct {
 	Cards []CardDrops `json:"cards"`

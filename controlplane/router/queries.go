@@ -1,7 +1,6 @@
 package router
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -139,7 +138,7 @@ func (r *Router) backend() mgmt.Backend {
 		Version: r.showVersion, Modules: r.showModules, VRFs: r.showVRFs, Interfaces: r.showInterfaces,
 		Routes: r.showRoutes, FIB: r.showFIB, FIBSummary: r.showFIBSummary,
 		Neighbors: r.showNeighbors, ClearNeighbors: r.clearNeighbors,
-		BGP: r.showBGP, ResetBGP: r.resetBGP, Bus: r.showBus, Events: r.showEvents, Drops: r.showDrops,
+		BGP: r.showBGP, ResetBGP: r.resetBGP, Bus: r.showBus, Events: r.showEvents, Trace: r.showTrace, ClearEvents: r.clearEvents, Drops: r.showDrops,
 		Config: r.showConfig, Check: r.checkConfig, Apply: r.applyConfig, Ping: r.ping, Capture: r.runCapture,
 	}
 }
@@ -285,49 +284,6 @@ func (r *Router) showDrops(ctx context.Context, card uint16) (mgmt.Drops, error)
 			d.Error = err.Error()
 		}
 		out.Cards = append(out.Cards, d)
-	}
-	return out, nil
-}
-
-func (r *Router) showEvents(ctx context.Context, module string) (mgmt.Events, error) {
-	type peer struct {
-		name string
-		sess *session.Session
-	}
-	peers, err := get(ctx, r, func() ([]peer, error) {
-		list := []peer{{"supervisor", r.modules.sess}}
-		for id, c := range r.cards.m {
-			list = append(list, peer{fmt.Sprintf("linecard-%d", id), c.sess})
-		}
-		for v, sp := range r.speakers.m {
-			list = append(list, peer{"bgp-" + r.names.vrf(v), sp.sess})
-		}
-		slices.SortFunc(list[1:], func(a, b peer) int { return cmp.Compare(a.name, b.name) })
-		return list, nil
-	})
-	if err != nil {
-		return mgmt.Events{}, err
-	}
-	out := mgmt.Events{Modules: []mgmt.ModuleEvents{}}
-	if module == "" || module == "router" {
-		own := r.opt.Loop.Stats()
-		out.Modules = append(out.Modules, mgmt.ModuleEvents{Module: "router", Stats: &own})
-	}
-	for _, p := range peers {
-		if module != "" && module != p.name {
-			continue
-		}
-		m := mgmt.ModuleEvents{Module: p.name}
-		st, err := ask[event.Stats](ctx, r, func() *session.Session { return p.sess }, p.name, wire.GetEvents, struct{}{})
-		if err != nil {
-			m.Error = err.Error()
-		} else {
-			m.Stats = &st
-		}
-		out.Modules = append(out.Modules, m)
-	}
-	if len(out.Modules) == 0 {
-		return out, notFound("module", module)
 	}
 	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"godwit/cluster/bus"
 	"godwit/cluster/fibsync"
+	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/controlplane/config"
@@ -183,10 +184,11 @@ type service struct{ r *Router }
 // Receive answers a request.
 func (s service) Receive(from *session.Session, m session.Message) {
 	var err error
+	reply, ok := health.Answer(s.r.opt.Loop, m.Kind)
 	switch {
 	case m.ID == 0:
-	case m.Kind == wire.GetEvents:
-		err = from.Reply(m, m.Kind, s.r.opt.Loop.Stats())
+	case ok:
+		err = from.Reply(m, m.Kind, reply)
 	case m.Kind == wire.GetModule:
 		err = from.Reply(m, m.Kind, s.r.opt.Info)
 	default:

@@ -369,6 +369,25 @@ func TestQueries(t *testing.T) {
 	if v, err := g.client.Events(ctx, "linecard-1"); err != nil || v.Modules[0].Stats == nil {
 		t.Errorf("events: %+v, %v", v, err)
 	}
+	for _, module := range []string{"linecard-1", "router"} {
+		v, err := g.client.Trace(ctx, module)
+		if err != nil || len(v.Modules) != 1 || len(v.Modules[0].Events) == 0 || v.Modules[0].Events[0].Handler == "" {
+			t.Errorf("trace of %s: %+v, %v", module, v, err)
+		}
+		before, err := g.client.Events(ctx, module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.client.ClearEvents(ctx, module); err != nil {
+			t.Errorf("clear events of %s: %v", module, err)
+		}
+		if after, err := g.client.Events(ctx, module); err != nil || after.Modules[0].Stats.Window >= before.Modules[0].Stats.Window {
+			t.Errorf("events of %s after clear: %+v, %v", module, after, err)
+		}
+	}
+	if _, err := g.client.ClearEvents(ctx, "nobody"); err == nil {
+		t.Error("cleared the events of nobody")
+	}
 	g.eventually("converged", func() error {
 		v, err := g.client.FIBSummary(ctx)
 		if err != nil || v.Routes4 != 3005 || !v.Cards[0].Converged {

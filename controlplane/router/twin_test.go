@@ -19,6 +19,7 @@ import (
 	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
 	"godwit/cluster/fibsync"
+	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/controlplane/config"
@@ -330,8 +331,9 @@ func (c *cardTwin) Receive(s *session.Session, m session.Message) {
 		_ = s.Reply(m, m.Kind, struct{}{})
 		frame := append([]byte{0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 60, 1}, make([]byte, 60)...)
 		_ = s.Send(wire.CaptureFrame, frame)
-	case wire.GetEvents:
-		_ = s.Reply(m, m.Kind, c.h.Loop().Stats())
+	case wire.GetEvents, wire.GetTrace, wire.ClearEvents:
+		reply, _ := health.Answer(c.h.Loop(), m.Kind)
+		_ = s.Reply(m, m.Kind, reply)
 	default:
 		_ = s.ReplyError(m, fmt.Errorf("unknown kind %v", m.Kind))
 	}

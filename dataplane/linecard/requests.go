@@ -3,6 +3,7 @@ package linecard
 import (
 	"fmt"
 
+	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/dataplane/neigh"
@@ -76,9 +77,10 @@ func request[T any](m session.Message, f func(T) (any, error)) (any, error) {
 
 // answer handles a request and returns the body of the reply.
 func (a *Agent) answer(s *session.Session, m session.Message) (any, error) {
+	if reply, ok := health.Answer(a.opt.Loop, m.Kind); ok {
+		return reply, nil
+	}
 	switch m.Kind {
-	case wire.GetEvents:
-		return a.opt.Loop.Stats(), nil
 	case wire.GetModule:
 		return a.opt.Info, nil
 	case wire.GetPorts:

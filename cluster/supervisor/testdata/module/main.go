@@ -3,12 +3,19 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"godwit/cluster/health"
+	"godwit/event"
 )
 
 func main() {
@@ -21,7 +28,28 @@ func main() {
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 		time.Sleep(time.Hour)
+	case "stuck":
+		stuck()
+	case "silent": // it reports once
+		_ = json.NewEncoder(os.NewFile(3, "reports")).Encode(health.Report{})
+		signal.Reset(syscall.SIGTERM)
 	}
 	<-terminate
 	fmt.Fprintln(os.Stderr, "stopped:", strings.Join(os.Args, " "))
+}
+
+// stuck runs a loop whose handler hangs in a lock.
+func stuck() {
+	l := event.New("stuck")
+	if _, err := health.Attach(l, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+		panic(err)
+	}
+	l.Handler("deadlock", event.Normal).After(100*time.Millisecond, hangInLock)
+	_ = l.Run(context.Background())
+}
+
+func hangInLock() {
+	var mu sync.Mutex
+	mu.Lock()
+	mu.Lock()
 }
