@@ -5,15 +5,31 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"godwit/cmd/bench/converge"
 )
 
-// convergeRuns is how many pairs of runs are measured; each takes about a minute.
-const convergeRuns = 3
+// Bounds of the measurement.
+const (
+	// convergeRuns is how many rounds are measured, if time allows. In each, all
+	// candidates take their turn.
+	convergeRuns = 3
+	// convergeTime is when no further round begins that would end later.
+	convergeTime = 6 * time.Minute
+)
+
+// contender is one candidate and what its rounds gave.
+type contender struct {
+	name    string
+	run     func(ctx context.Context, o converge.Options, table string, n int) (converge.Result, error)
+	results []converge.Result
+}
 
 // benchConverge measures the way of the full IPv4 table from a BGP session into
-// a line card, against BIRD writing it into the kernel.
+// two line cards, against BIRD and FRR writing it into the kernel.
 func benchConverge(r *report) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -30,28 +46,85 @@ func benchConverge(r *report) error {
 	if err != nil {
 		return err
 	}
-	var ours, base struct{ seconds, cpu, memory []float64 }
+	godwit := &contender{name: "godwit", run: converge.Godwit}
+	baselines := []*contender{{name: "bird+linux", run: converge.BIRD}, {name: "frr+linux", run: converge.FRR}}
+	if err := convergeRounds(r, append([]*contender{godwit}, baselines...), o, table, n); err != nil {
+		return err
+	}
+	for _, b := range baselines {
+		if err := convergeFigures(r, godwit, b); err != nil {
+			return err
+		}
+	}
+	return convergeProcesses(r, godwit)
+}
+
+// convergeRounds runs the candidates in turn, each round with another one first.
+func convergeRounds(r *report, all []*contender, o converge.Options, table string, n int) error {
+	start := time.Now()
 	for i := range convergeRuns {
-		b, err := converge.Kernel(context.Background(), o, table, n)
-		if err != nil {
-			return fmt.Errorf("BIRD into the kernel: %w", err)
+		if spent := time.Since(start); i > 0 && spent+spent/time.Duration(i) > convergeTime {
+			r.progress("%d rounds: no time for another", i)
+			return nil
 		}
-		r.progress("run %d: BIRD into the kernel: %d routes in %.1f s, %.1f CPU-s, %d MB", i+1, n, b.Seconds, b.CPU, b.Memory>>20)
-		g, err := converge.Godwit(context.Background(), o, table, n)
-		if err != nil {
-			return fmt.Errorf("Godwit: %w", err)
+		for j := range all {
+			c := all[(i+j)%len(all)]
+			res, err := c.run(context.Background(), o, table, n)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			c.results = append(c.results, res)
+			var parts []string
+			for _, p := range res.Processes {
+				parts = append(parts, fmt.Sprintf("%s %.1f CPU-s %d MB", p.Name, p.CPU, p.Memory>>20))
+			}
+			r.progress("round %d: %s: %d routes in %.1f s, %.1f CPU-s, %d MB (%s)",
+				i+1, c.name, n, res.Seconds, res.CPU, res.Memory>>20, strings.Join(parts, ", "))
 		}
-		r.progress("run %d: Godwit: %d routes in %.1f s, %.1f CPU-s, %d MB", i+1, n, g.Seconds, g.CPU, g.Memory>>20)
-		ours.seconds, base.seconds = append(ours.seconds, g.Seconds), append(base.seconds, b.Seconds)
-		ours.cpu, base.cpu = append(ours.cpu, g.CPU), append(base.cpu, b.CPU)
-		ours.memory, base.memory = append(ours.memory, float64(g.Memory)), append(base.memory, float64(b.Memory))
 	}
-	const baseline = "bird+linux"
-	if err := r.against("converge.full4", "s", "less", ours.seconds, baseline, base.seconds); err != nil {
-		return err
+	return nil
+}
+
+// values takes one number of each round.
+func (c *contender) values(f func(converge.Result) float64) []float64 {
+	var v []float64
+	for _, res := range c.results {
+		v = append(v, f(res))
 	}
-	if err := r.against("converge.cpu", "s", "less", ours.cpu, baseline, base.cpu); err != nil {
-		return err
+	return v
+}
+
+func convergeFigures(r *report, c, base *contender) error {
+	for _, f := range []struct {
+		name, unit string
+		value      func(converge.Result) float64
+	}{
+		{"converge.full4", "s", func(x converge.Result) float64 { return x.Seconds }},
+		{"converge.cpu", "s", func(x converge.Result) float64 { return x.CPU }},
+		{"converge.memory", "bytes", func(x converge.Result) float64 { return float64(x.Memory) }},
+	} {
+		if err := r.against(f.name, f.unit, "less", c.values(f.value), base.name, base.values(f.value)); err != nil {
+			return err
+		}
 	}
-	return r.against("converge.memory", "bytes", "less", ours.memory, baseline, base.memory)
+	return nil
+}
+
+// convergeProcesses prints the shares of the processes.
+func convergeProcesses(r *report, c *contender) error {
+	for i, p := range c.results[0].Processes {
+		share := func(res converge.Result) converge.Process {
+			if j := slices.IndexFunc(res.Processes, func(q converge.Process) bool { return q.Name == p.Name }); j >= 0 {
+				return res.Processes[j]
+			}
+			return res.Processes[i]
+		}
+		if err := r.figure("converge.cpu."+p.Name, "s", "less", c.values(func(x converge.Result) float64 { return share(x).CPU })); err != nil {
+			return err
+		}
+		if err := r.figure("converge.memory."+p.Name, "bytes", "less", c.values(func(x converge.Result) float64 { return float64(share(x).Memory) })); err != nil {
+			return err
+		}
+	}
+	return nil
 }

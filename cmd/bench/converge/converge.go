@@ -1,8 +1,8 @@
 // Package converge measures how long the router takes from the establishment of
-// a BGP session until a line card has acknowledged the full table, and BIRD from
-// the same point until the kernel has it. Both get the same table from a BIRD of
-// the same configuration, one after the other, so that they do not disturb each
-// other.
+// a BGP session until two line cards have acknowledged the full table, and BIRD
+// and FRR from the same point until the kernel has it. All get the same table
+// from a BIRD of the same configuration, one after the other, so that they do
+// not disturb each other.
 package converge
 
 import (
@@ -10,8 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,17 +32,26 @@ type Options struct {
 
 // Result is one run of one candidate.
 type Result struct {
-	Routes  int
-	Seconds float64 // from the session's establishment to the last route
-	CPU     float64 // seconds of all processes of the candidate
-	Memory  int64   // bytes resident at most, all processes of the candidate
+	Routes    int
+	Seconds   float64 // from the session's establishment to the last route
+	CPU       float64 // seconds of all processes of the candidate, since their start
+	Memory    int64   // bytes resident at most, sum of the processes
+	Processes []Process
+}
+
+// Process is the share of one process.
+type Process struct {
+	Name   string
+	CPU    float64 // seconds
+	Memory int64   // bytes resident at most
 }
 
 // limit bounds one run.
-const limit = 5 * time.Minute
+const limit = 3 * time.Minute
 
 const feeder = `log stderr all;
 router id 10.255.0.2;
+timeformat protocol iso long us;
 protocol device {}
 protocol static feed {
  ipv4;
@@ -63,9 +75,25 @@ protocol bgp peer {
 }
 `
 
+const kernelFRR = `hostname converge
+router bgp 65001
+ bgp router-id 10.255.0.1
+ no bgp ebgp-requires-policy
+ bgp graceful-restart
+ neighbor 10.0.0.2 remote-as 65002
+ neighbor 10.0.0.2 timers connect 2
+ address-family ipv4 unicast
+  neighbor 10.0.0.2 route-map none out
+ exit-address-family
+!
+route-map none deny 10
+!
+`
+
 const router = `system: {hostname: converge}
 cards:
   - id: 1
+  - id: 2
 vrfs:
   - name: default
     bgp:
@@ -100,12 +128,13 @@ type bench struct {
 	n     int
 	feed  *topology.Host
 	under *topology.Host
-	pids  []int // of the candidate
+	procs map[string]int // process numbers of the candidate, by name
 }
 
 // build makes the two namespaces and starts the feeder, which waits for the
-// candidate to connect.
-func build(ctx context.Context, o Options, table string, n int, godwit string) (*bench, error) {
+// candidate to connect. node is the candidate's; the kernel owns its address
+// unless it is Godwit.
+func build(ctx context.Context, o Options, table string, n int, node topology.Node) (*bench, error) {
 	top, err := topology.Parse("converge", []byte(`name: converge
 nodes:
   - {name: under}
@@ -116,23 +145,22 @@ links:
 	if err != nil {
 		return nil, err
 	}
+	node.Name = "under"
+	if node.Godwit == "" {
+		node.Devices = map[string][]string{"eth0": {"10.0.0.1/24"}}
+	}
 	for i := range top.Nodes {
-		switch top.Nodes[i].Name {
-		case "feed":
+		if top.Nodes[i].Name == "feed" {
 			top.Nodes[i].Bird = fmt.Sprintf(feeder, table, "passive on;")
-		default:
-			top.Nodes[i].Godwit = godwit
-			if godwit == "" {
-				top.Nodes[i].Devices = map[string][]string{"eth0": {"10.0.0.1/24"}}
-				top.Nodes[i].Bird = kernelBIRD
-			}
+		} else {
+			top.Nodes[i] = node
 		}
 	}
 	lab, err := topology.Build(ctx, top, topology.Options{Bin: o.Bin, Trust: o.Trust, Prefix: fmt.Sprintf("gwt-converge-%d", os.Getpid()), Log: io.Discard})
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{o: o, lab: lab, n: n, feed: lab.Node("feed"), under: lab.Node("under")}
+	b := &bench{o: o, lab: lab, n: n, feed: lab.Node("feed"), under: lab.Node("under"), procs: map[string]int{}}
 	if err := lab.StartPeers(ctx, "feed"); err != nil {
 		return nil, errors.Join(err, lab.Close())
 	}
@@ -146,37 +174,57 @@ links:
 	return b, nil
 }
 
-// measure starts the clock when the feeder says that the session is up, and
-// stops it when done does.
-func (b *bench) measure(ctx context.Context, every time.Duration, done func() (bool, error)) (Result, error) {
-	err := poll(ctx, 10*time.Millisecond, "the session", func() (bool, error) {
+// measure takes the time from the session's establishment, which the feeder
+// notes, until done.
+func (b *bench) measure(ctx context.Context, done func() (bool, error)) (Result, error) {
+	var start time.Time
+	err := poll(ctx, 50*time.Millisecond, "the session", func() (bool, error) {
 		out, err := b.feed.Birdc(ctx, "show", "protocols", "peer")
-		return err == nil && strings.Contains(out, "Established"), nil
+		if err != nil {
+			return false, nil // not listening yet
+		}
+		var up bool
+		start, up = since(out, time.Local)
+		return up, nil
 	})
 	if err != nil {
 		return Result{}, err
 	}
-	start := time.Now()
-	if err := poll(ctx, every, "all routes", done); err != nil {
+	if err := poll(ctx, 100*time.Millisecond, "all routes", done); err != nil {
 		return Result{}, err
 	}
 	r := Result{Routes: b.n, Seconds: time.Since(start).Seconds()}
-	for _, pid := range b.pids {
-		cpu, mem, err := usage(pid)
+	for _, name := range slices.Sorted(maps.Keys(b.procs)) {
+		cpu, mem, err := usage(b.procs[name])
 		if err != nil {
 			return Result{}, err
 		}
+		r.Processes = append(r.Processes, Process{name, cpu, mem})
 		r.CPU += cpu
 		r.Memory += mem
 	}
 	return r, nil
 }
 
-// Kernel is the baseline: BIRD writing the table into the kernel.
-func Kernel(ctx context.Context, o Options, table string, n int) (r Result, err error) {
+// since reads from BIRD's "show protocols" when the session came up.
+func since(out string, zone *time.Location) (time.Time, bool) {
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) < 7 || f[0] != "peer" || f[6] != "Established" {
+			continue
+		}
+		if t, err := time.ParseInLocation("2006-01-02 15:04:05.999999", f[4]+" "+f[5], zone); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// BIRD is a baseline: BIRD writing the table into the kernel.
+func BIRD(ctx context.Context, o Options, table string, n int) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	b, err := build(ctx, o, table, n, "")
+	b, err := build(ctx, o, table, n, topology.Node{Bird: kernelBIRD})
 	if err != nil {
 		return Result{}, err
 	}
@@ -184,16 +232,98 @@ func Kernel(ctx context.Context, o Options, table string, n int) (r Result, err 
 	if err := b.lab.StartPeers(ctx, "under"); err != nil {
 		return Result{}, err
 	}
-	b.pids = []int{b.under.Proc("bird").PID()}
-	return b.measure(ctx, 100*time.Millisecond, func() (bool, error) {
+	b.procs["bird"] = b.under.Proc("bird").PID()
+	return b.measure(ctx, func() (bool, error) {
 		out, err := b.under.Birdc(ctx, "show", "protocols", "all", "kernel4")
 		if err != nil || !strings.Contains(out, fmt.Sprintf("%d exported", n)) {
 			return false, err
 		}
-		// BIRD is done; does the kernel agree?
-		out, err = b.under.Exec(ctx, "cat", "/proc/net/fib_triestat")
-		return err == nil && prefixes(out) >= n, err
+		return b.kernelHas(ctx)
 	})
+}
+
+// FRR is a baseline: FRR's bgpd, and its zebra that writes the table into the
+// kernel.
+func FRR(ctx context.Context, o Options, table string, n int) (r Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	dir, err := frrFolder()
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b, err := build(ctx, o, table, n, topology.Node{})
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, b.lab.Close()) }()
+	for _, name := range []string{"zebra", "bgpd"} {
+		p, err := b.under.Start(name, "/usr/lib/frr/"+name, "-f", filepath.Join(dir, "frr.conf"), "-z", filepath.Join(dir, "zserv.api"),
+			"-i", filepath.Join(dir, name+".pid"), "--vty_socket", dir, "-P", "0", "--log", "stdout")
+		if err != nil {
+			return Result{}, err
+		}
+		b.procs[name] = p.PID()
+		err = poll(ctx, 20*time.Millisecond, name, func() (bool, error) { // bgpd needs zebra
+			select {
+			case <-p.Done():
+				return false, errors.New("it has ended")
+			default:
+			}
+			_, err := os.Stat(filepath.Join(dir, name+".vty"))
+			return err == nil, nil
+		})
+		if err != nil {
+			return Result{}, fmt.Errorf("%w; %s says: %s", err, name, p.Output())
+		}
+	}
+	return b.measure(ctx, func() (bool, error) {
+		out, err := b.under.Exec(ctx, "vtysh", "--vty_socket", dir, "-d", "zebra", "-c", "show zebra dplane")
+		if err != nil || counter(out, "Route updates:") < n {
+			return false, err
+		}
+		return b.kernelHas(ctx)
+	})
+}
+
+// frrFolder makes a folder with FRR's configuration that belongs to the user as
+// whom its daemons run.
+func frrFolder() (string, error) {
+	u, err := user.Lookup("frr")
+	if err != nil {
+		return "", fmt.Errorf("find FRR's user: %w", err)
+	}
+	var uid, gid int
+	if _, err := fmt.Sscan(u.Uid+" "+u.Gid, &uid, &gid); err != nil {
+		return "", fmt.Errorf("find FRR's user: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "godwit-converge-frr-")
+	if err != nil {
+		return "", fmt.Errorf("make folder: %w", err)
+	}
+	conf := filepath.Join(dir, "frr.conf")
+	err = os.WriteFile(conf, []byte(kernelFRR), 0o600)
+	err = errors.Join(err, os.Chown(conf, uid, gid), os.Chown(dir, uid, gid))
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("write configuration: %w", err), os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// counter reads the number behind a word, 0 if there is none.
+func counter(out, word string) (n int) {
+	_, rest, _ := strings.Cut(out, word)
+	if _, err := fmt.Sscan(rest, &n); err != nil {
+		return 0
+	}
+	return n
+}
+
+// kernelHas asks the kernel for the whole table; it walks its tables to answer,
+// so the candidate must say first that it is done.
+func (b *bench) kernelHas(ctx context.Context) (bool, error) {
+	out, err := b.under.Exec(ctx, "cat", "/proc/net/fib_triestat")
+	return err == nil && prefixes(out) >= b.n, err
 }
 
 // prefixes is the size of the largest trie in /proc/net/fib_triestat.
@@ -208,7 +338,7 @@ func prefixes(stat string) int {
 	return most
 }
 
-// Godwit is the candidate: supervisor, routing engine, BGP speaker, line card.
+// Godwit is the router: supervisor, routing engine, BGP speaker, line cards.
 func Godwit(ctx context.Context, o Options, table string, n int) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -221,7 +351,7 @@ func Godwit(ctx context.Context, o Options, table string, n int) (r Result, err 
 	if err := os.WriteFile(conf, []byte(router), 0o600); err != nil {
 		return Result{}, fmt.Errorf("write configuration: %w", err)
 	}
-	b, err := build(ctx, o, table, n, conf)
+	b, err := build(ctx, o, table, n, topology.Node{Godwit: conf})
 	if err != nil {
 		return Result{}, err
 	}
@@ -234,18 +364,26 @@ func Godwit(ctx context.Context, o Options, table string, n int) (r Result, err 
 	if err := b.modules(ctx, c); err != nil {
 		return Result{}, fmt.Errorf("%w; godwitd says: %s", err, b.under.Proc("godwitd").Output())
 	}
-	return b.measure(ctx, 100*time.Millisecond, func() (bool, error) {
+	return b.measure(ctx, func() (bool, error) {
 		s, err := c.FIBSummary(ctx)
-		if err != nil || len(s.Cards) != 1 || !s.Cards[0].Converged {
+		if err != nil || len(s.Cards) != lineCards {
 			return false, err
 		}
-		have := 0
-		for _, v := range s.Cards[0].VRFs {
-			have += v.Routes4
+		for _, card := range s.Cards {
+			have := 0
+			for _, v := range card.VRFs {
+				have += v.Routes4
+			}
+			if !card.Converged || have < n {
+				return false, nil
+			}
 		}
-		return have >= n, nil
+		return true, nil
 	})
 }
+
+// lineCards is how many the configuration has.
+const lineCards = 2
 
 // modules waits until all modules run and notes their process numbers.
 func (b *bench) modules(ctx context.Context, c *mgmt.Client) error {
@@ -254,18 +392,16 @@ func (b *bench) modules(ctx context.Context, c *mgmt.Client) error {
 		if err != nil {
 			return false, nil // not listening yet
 		}
-		roles := map[string]bool{}
-		b.pids = []int{b.under.Proc("godwitd").PID()}
+		b.procs = map[string]int{"godwitd": b.under.Proc("godwitd").PID()}
 		for _, s := range m.Modules {
 			if s.State == "refused" {
 				return false, fmt.Errorf("module %s: %s", s.Name, s.Reason)
 			}
 			if s.State == "running" && s.PID > 0 {
-				roles[s.Role] = true
-				b.pids = append(b.pids, s.PID)
+				b.procs[s.Name] = s.PID
 			}
 		}
-		return roles["router"] && roles["linecard"] && roles["bgp"], nil
+		return len(b.procs) == lineCards+3, nil // godwitd, router, speaker
 	})
 }
 

@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 )
 
 // TestSmall measures a small table, to see that both ways are measured at all.
@@ -40,13 +42,27 @@ func TestSmall(t *testing.T) {
 	if err != nil || n != 5000 {
 		t.Fatal(n, err)
 	}
-	for name, f := range map[string]func(context.Context, Options, string, int) (Result, error){"BIRD": Kernel, "Godwit": Godwit} {
-		r, err := f(t.Context(), o, table, n)
+	for name, c := range map[string]struct {
+		run   func(context.Context, Options, string, int) (Result, error)
+		procs []string
+	}{
+		"BIRD":   {BIRD, []string{"bird"}},
+		"FRR":    {FRR, []string{"bgpd", "zebra"}},
+		"Godwit": {Godwit, []string{"bgp-default", "godwitd", "linecard-1", "linecard-2", "router"}},
+	} {
+		r, err := c.run(t.Context(), o, table, n)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if r.Routes != n || r.Seconds <= 0 || r.Seconds > 30 || r.CPU <= 0 || r.Memory < 1<<20 {
 			t.Errorf("%s: %+v", name, r)
+		}
+		var procs []string
+		for _, p := range r.Processes {
+			procs = append(procs, p.Name)
+		}
+		if !slices.Equal(procs, c.procs) {
+			t.Errorf("%s: processes %v, want %v", name, procs, c.procs)
 		}
 		t.Logf("%s: %+v", name, r)
 	}
@@ -56,5 +72,28 @@ func TestPrefixes(t *testing.T) {
 	const stat = "Main:\n\tAver depth: 2\n\tPrefixes:       12\nLocal:\n\tPrefixes:       7\n"
 	if got := prefixes(stat); got != 12 {
 		t.Errorf("%d, want 12", got)
+	}
+}
+
+func TestSince(t *testing.T) {
+	const head = "BIRD 2.0.12 ready.\nName       Proto      Table      State  Since         Info\n"
+	at, up := since(head+"peer       BGP        ---        up     2026-11-22 06:15:03.123456  Established   \n", time.UTC)
+	if want := time.Date(2026, 11, 22, 6, 15, 3, 123456000, time.UTC); !up || !at.Equal(want) {
+		t.Errorf("%v %v, want %v", at, up, want)
+	}
+	for _, out := range []string{"", head, head + "peer BGP --- start 2026-11-22 06:15:03.1 Passive\n", head + "peer BGP --- up today now Established\n"} {
+		if at, up := since(out, time.UTC); up {
+			t.Errorf("%q: up since %v", out, at)
+		}
+	}
+}
+
+func TestCounter(t *testing.T) {
+	const out = "Zebra dataplane:\nRoute updates:            901899\nRoute update errors:      0\n"
+	if n := counter(out, "Route updates:"); n != 901899 {
+		t.Errorf("%d", n)
+	}
+	if n := counter(out, "Nothing:"); n != 0 {
+		t.Errorf("%d", n)
 	}
 }
