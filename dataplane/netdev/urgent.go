@@ -36,3 +36,28 @@ func Urgent(tid int, priority uint32) error {
 	}
 	return nil
 }
+
+// SwapThreads exchanges what the scheduler knows of two threads: policy,
+// priority and cores.
+func SwapThreads(a, b int) error {
+	var cores [2]unix.CPUSet
+	var attrs [2]*unix.SchedAttr
+	for i, tid := range []int{a, b} {
+		var err error
+		if attrs[i], err = unix.SchedGetAttr(tid, 0); err != nil {
+			return fmt.Errorf("read thread's urgency: %w", err)
+		}
+		if err := unix.SchedGetaffinity(tid, &cores[i]); err != nil {
+			return fmt.Errorf("read thread's cores: %w", err)
+		}
+	}
+	for i, tid := range []int{b, a} {
+		if err := unix.SchedSetaffinity(tid, &cores[i]); err != nil {
+			return fmt.Errorf("set thread's cores: %w", err)
+		}
+		if err := unix.SchedSetAttr(tid, attrs[i], 0); err != nil {
+			return fmt.Errorf("set thread's urgency: %w", err)
+		}
+	}
+	return nil
+}

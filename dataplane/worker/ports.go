@@ -77,10 +77,11 @@ type Stats struct {
 	Rounds  uint64 `json:"rounds"`
 	Sleeps  uint64 `json:"sleeps"`
 	Packets uint64 `json:"packets"` // taken from all sources
+	Moves   uint64 `json:"moves"`   // to another thread
 }
 
 // counters are written by the worker alone and read by any goroutine.
-type counters struct{ rounds, sleeps, packets atomic.Uint64 }
+type counters struct{ rounds, sleeps, packets, moves atomic.Uint64 }
 
 func (c *counters) round(n int) {
 	c.rounds.Add(1)
@@ -91,7 +92,8 @@ func (c *counters) round(n int) {
 
 // Stats may be called from any goroutine.
 func (w *Worker) Stats() Stats {
-	return Stats{Rounds: w.counter.rounds.Load(), Sleeps: w.counter.sleeps.Load(), Packets: w.counter.packets.Load()}
+	c := &w.counter
+	return Stats{Rounds: c.rounds.Load(), Sleeps: c.sleeps.Load(), Packets: c.packets.Load(), Moves: c.moves.Load()}
 }
 
 // Drops are the worker's own; its pipeline and its ports have theirs.

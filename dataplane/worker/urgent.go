@@ -2,6 +2,8 @@ package worker
 
 import (
 	"fmt"
+	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,4 +31,37 @@ func (w *Worker) SetUrgent(on bool) (err error) {
 		}
 	})
 	return err
+}
+
+// yieldEvery is how often a worker hands its P to the Go scheduler and takes it
+// back. The scheduler's monitor preempts a goroutine that has held a P for 10 ms,
+// even if it slept in between. For a goroutine locked to its thread
+// that means: another thread of the process, an ordinary one, must run and hand
+// the P back. On a busy machine the worker stood still for milliseconds, and
+// its ports' rings overflowed. Unlocked for a moment it just goes on, in about 1 µs.
+const yieldEvery = int64(5 * time.Millisecond)
+
+func (w *Worker) maybeYield() {
+	if w.at-w.yielded < yieldEvery {
+		return
+	}
+	w.yielded = w.at
+	w.reader.Offline()
+	runtime.UnlockOSThread()
+	runtime.Gosched()
+	runtime.LockOSThread()
+	w.reader.Online()
+	if tid := unix.Gettid(); tid != w.tid {
+		w.moved(tid)
+	}
+}
+
+// moved goes on on another thread, which was faster: it gets what the worker's
+// thread had, cores and urgency. An error leaves a slower worker.
+func (w *Worker) moved(tid int) {
+	if err := netdev.SwapThreads(w.tid, tid); err != nil && w.urgent { // that thread has ended
+		_ = netdev.UrgentThread()
+	}
+	w.tid = tid
+	w.counter.moves.Add(1)
 }

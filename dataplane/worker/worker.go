@@ -88,12 +88,15 @@ type Worker struct {
 	asked    atomic.Bool // commands wait
 	stopping atomic.Bool
 
-	fds    []unix.PollFd
-	owners []*port // of fds; nil: the eventfd or a doorbell
-	bells  int     // first doorbell in fds
-	stale  bool    // fds must be made again
-	urgent bool
-	sent   bool // something was given to a port in this round or the last
+	fds     []unix.PollFd
+	owners  []*port // of fds; nil: the eventfd or a doorbell
+	bells   int     // first doorbell in fds
+	stale   bool    // fds must be made again
+	urgent  bool
+	tid     int   // the worker's thread
+	at      int64 // when the last round began
+	yielded int64 // when maybeYield last did
+	sent    bool  // something was given to a port in this round or the last
 
 	v       graph.Vector
 	hdrs    [graph.VectorSize]fabric.Header
@@ -236,12 +239,15 @@ func push[M any](w *Worker, q *Queue[M], m M, frame []byte, wait bool) bool {
 func (w *Worker) run(done chan struct{}) {
 	defer close(done)
 	runtime.LockOSThread()
+	w.tid = unix.Gettid()
 	w.reader.Online()
 	for !w.stopping.Load() {
 		if w.asked.Load() {
 			w.obey()
 		}
-		if w.round() == 0 {
+		n := w.round()
+		w.maybeYield()
+		if n == 0 {
 			w.sleep()
 		}
 	}
@@ -271,6 +277,7 @@ func (w *Worker) obey() {
 // round serves every source once and returns the number of packets.
 func (w *Worker) round() int {
 	now := w.now()
+	w.at = now
 	n := 0
 	for _, p := range w.ports {
 		n += w.receive(now, p)

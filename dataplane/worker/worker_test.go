@@ -3,6 +3,9 @@ package worker
 import (
 	"bytes"
 	"errors"
+	"maps"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -375,6 +378,81 @@ func TestUrgency(t *testing.T) {
 		if got := policy(); got != want {
 			t.Errorf("urgent %v: policy %d, want %d", on, got, want)
 		}
+	}
+}
+
+// leave makes the goroutine go on on another thread; its old one is held until
+// free is closed, and then ends.
+func leave(free chan struct{}) (old int) {
+	old = unix.Gettid()
+	runtime.UnlockOSThread()
+	for unix.Gettid() == old {
+		go func() {
+			runtime.LockOSThread()
+			<-free
+		}()
+		runtime.Gosched()
+	}
+	runtime.LockOSThread()
+	return old
+}
+
+// TestMovesWithItsUrgency moves the worker to other threads: one whose owner
+// lives on, which must be ordinary again, and one that has ended.
+func TestMovesWithItsUrgency(t *testing.T) {
+	f := newFixture(t, nil)
+	f.Start()
+	if err := f.SetUrgent(true); err != nil {
+		t.Fatal(err)
+	}
+	free := make(chan struct{})
+	var old int
+	f.Do(func() {
+		old = leave(free)
+		f.moved(unix.Gettid())
+	})
+	policy := func(tid int) uint32 {
+		attr, err := unix.SchedGetAttr(tid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return attr.Policy
+	}
+	if old == f.tid || policy(old) != unix.SCHED_NORMAL || policy(f.tid) != unix.SCHED_FIFO {
+		t.Errorf("thread %d has policy %d, the worker's %d has %d", old, policy(old), f.tid, policy(f.tid))
+	}
+	ended := make(chan struct{})
+	f.Do(func() {
+		was := leave(ended)
+		if was == unix.Getpid() { // the first thread never ends
+			was = leave(ended)
+		}
+		close(ended)
+		close(free)
+		for unix.Tgkill(unix.Getpid(), was, 0) == nil {
+			runtime.Gosched() // locked: others run meanwhile
+		}
+		f.moved(unix.Gettid())
+	})
+	if policy(f.tid) != unix.SCHED_FIFO || f.Stats().Moves != 2 {
+		t.Errorf("after the thread's end: policy %d, %d moves", policy(f.tid), f.Stats().Moves)
+	}
+}
+
+func TestYieldsNowAndThen(t *testing.T) {
+	f := newFixture(t, nil)
+	f.Start()
+	seen := map[int64]bool{}
+	eventually(t, "three yields", func() bool {
+		f.Do(func() { seen[f.yielded] = true })
+		return len(seen) > 3
+	})
+	last := int64(-1)
+	for _, at := range slices.Sorted(maps.Keys(seen)) {
+		if last > 0 && at-last < yieldEvery {
+			t.Errorf("yielded after %d ns", at-last)
+		}
+		last = at
 	}
 }
 
