@@ -40,7 +40,6 @@ type card struct {
 	reader *patricia.Reader
 	umem   *xdp.Umem
 	worker *worker.Worker
-	tid    int // the worker's thread
 
 	devices []*xdp.Device
 	ports   []*xdp.Port
@@ -116,8 +115,13 @@ func (c *card) start() (err error) {
 		return err
 	}
 	c.worker.Start()
-	c.worker.Do(func() { c.tid = unix.Gettid() })
 	return c.worker.SetUrgent(true) // as a line card does
+}
+
+// thread is the worker's thread, for the time being.
+func (c *card) thread() (tid int) {
+	c.worker.Do(func() { tid = unix.Gettid() })
+	return tid
 }
 
 // join takes the lab's devices. The worker stands still meanwhile: its thread

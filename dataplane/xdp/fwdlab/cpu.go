@@ -14,21 +14,28 @@ import (
 	"godwit/dataplane/netdev"
 )
 
-// pinThread keeps a thread on one core. An urgent thread runs before all
-// ordinary ones. The sink's is, so that it is never what limits; the router's
-// are, so that what else runs on the machine disturbs both forwarders as little.
+// Real-time priorities in the lab; 0 is an ordinary thread. The sink is before the
+// generator, so that it is never what limits. The router's NAPI is urgent, too, so
+// that what else runs on the machine disturbs both forwarders as little.
 // (Nice levels are no way: with autogroups they compare kernel threads, which
 // stand alone, with whole sessions.)
-func pinThread(tid, core int, urgent bool) error {
+const (
+	generatorPriority = netdev.NAPIPriority
+	sinkPriority      = netdev.NAPIPriority + 1
+	samplerPriority   = netdev.WorkerPriority + 1
+)
+
+// pinThread keeps a thread on one core and, with a priority, makes it urgent.
+func pinThread(tid, core int, priority uint32) error {
 	var set unix.CPUSet
 	set.Set(core)
 	if err := unix.SchedSetaffinity(tid, &set); err != nil {
 		return fmt.Errorf("pin thread %d to core %d: %w", tid, core, err)
 	}
-	if !urgent {
+	if priority == 0 {
 		return nil
 	}
-	return netdev.Urgent(tid, netdev.NAPIPriority)
+	return netdev.Urgent(tid, priority)
 }
 
 // napiThreads finds the kernel threads that do a device's receive work: they
@@ -76,19 +83,19 @@ func threadTime(tid int) (time.Duration, error) {
 func (l *Lab) pin() ([]int, error) {
 	var router []int
 	for _, d := range []struct {
-		dev    string
-		core   int
-		urgent bool
+		dev      string
+		core     int
+		priority uint32
 	}{
-		{l.gen, HostCore, false}, {l.sink, HostCore, true},
-		{l.In, RouterCore, true}, {l.Out, RouterCore, true},
+		{l.gen, HostCore, 0}, {l.sink, HostCore, sinkPriority},
+		{l.In, RouterCore, netdev.NAPIPriority}, {l.Out, RouterCore, netdev.NAPIPriority},
 	} {
 		tids, err := napiThreads(d.dev)
 		if err != nil {
 			return nil, err
 		}
 		for _, tid := range tids {
-			if err := pinThread(tid, d.core, d.urgent); err != nil {
+			if err := pinThread(tid, d.core, d.priority); err != nil {
 				return nil, err
 			}
 		}

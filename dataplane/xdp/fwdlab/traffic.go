@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -35,11 +34,13 @@ type Running struct {
 	link link.Link
 	stop atomic.Bool
 	done chan error
+
+	stamped bool
 }
 
 // Start starts generator and sink.
 func (l *Lab) Start(tr Traffic) (*Running, error) {
-	r := &Running{done: make(chan error, 1)}
+	r := &Running{done: make(chan error, 1), stamped: tr.Stamp}
 	if err := r.load(tr); err != nil {
 		return nil, fmt.Errorf("load traffic programs: %w", err)
 	}
@@ -121,23 +122,26 @@ func interval(rate int) uint64 {
 }
 
 // runsPerCall is how often one system call runs the generator: a call costs
-// milliseconds of setting up.
-const runsPerCall = 1 << 19
+// milliseconds of setting up. runBatch is how many frames it takes at a time, the
+// most the kernel allows: as many pages wait to be used again, so that the router,
+// which frees them, need not give them back to the system (a NIC keeps its own, too).
+const (
+	runsPerCall = 1 << 19
+	runBatch    = 256
+)
 
 func (r *Running) generate(dev string) error {
 	nic, err := net.InterfaceByName(dev)
 	if err != nil {
 		return err
 	}
-	if err := pinThread(unix.Gettid(), HostCore, false); err != nil {
+	if err := pinThread(unix.Gettid(), HostCore, generatorPriority); err != nil {
 		return err
 	}
-	opts := ebpf.RunOptions{
-		Data: frame(), Repeat: runsPerCall, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES,
-		Context: xdpMD{DataEnd: FrameSize, Ingress: uint32(nic.Index)},
-	}
+	run := newTestRun(r.objs.Generate.FD(), frame(), xdpMD{DataEnd: FrameSize, Ingress: uint32(nic.Index)})
+	defer run.release()
 	for !r.stop.Load() {
-		if _, err := r.objs.Generate.Run(&opts); err != nil && !errors.Is(err, unix.EINTR) {
+		if err := run.call(); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("generate: %w", err)
 		}
 	}
