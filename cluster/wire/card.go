@@ -48,6 +48,7 @@ type InterfaceConfig struct {
 	Addresses []netip.Prefix  `json:"addresses"`      // with host bits: 192.0.2.1/24; includes the IPv6 link-local
 	TAP       string          `json:"tap"`            // name of the TAP in the VRF's namespace (already made, persistent, MAC and addresses set)
 	Down      bool            `json:"down,omitempty"` // administratively
+	ProxyARP  bool            `json:"proxy_arp,omitempty"`
 }
 
 // StaticNeighbor is a configured ARP or ND entry.
@@ -123,7 +124,7 @@ type Neighbor struct {
 	VRF       fib.VRF         `json:"vrf"`
 	Address   netip.Addr      `json:"address"`
 	MAC       string          `json:"mac,omitempty"`
-	State     string          `json:"state"` // "incomplete", "reachable", "stale", "probe", "permanent", "failed"
+	State     string          `json:"state"` // "incomplete", "reachable", "stale", "probe", "permanent", "failed", "duplicate" (another station claims our address)
 	Age       time.Duration   `json:"age_ns"`
 }
 
@@ -170,6 +171,44 @@ type FIBVRFStats struct {
 	Routes4 int     `json:"routes4"`
 	Routes6 int     `json:"routes6"`
 	Bytes   int     `json:"bytes"`
+}
+
+// TraceQuery asks a card what it would do with a packet.
+type TraceQuery struct {
+	VRF      fib.VRF    `json:"vrf"`
+	From     netip.Addr `json:"from,omitzero"`
+	To       netip.Addr `json:"to"`
+	Protocol uint8      `json:"protocol,omitempty"` // 6 TCP, 17 UDP; 0: ports do not count
+	SrcPort  uint16     `json:"src_port,omitempty"`
+	DstPort  uint16     `json:"dst_port,omitempty"`
+	// Out and NextHop: another card has looked it up.
+	Out     fib.InterfaceID `json:"out,omitempty"`
+	NextHop netip.Addr      `json:"next_hop,omitzero"`
+}
+
+// TraceMember is one member of the next-hop group.
+type TraceMember struct {
+	Interface fib.InterfaceID `json:"interface"`
+	Gateway   netip.Addr      `json:"gateway,omitzero"` // zero: the destination itself
+	Dead      bool            `json:"dead,omitempty"`
+	Chosen    bool            `json:"chosen,omitempty"`
+}
+
+// TraceResult is the reply to TraceFIB.
+type TraceResult struct {
+	Card    fib.CardID      `json:"card"`
+	Prefix  netip.Prefix    `json:"prefix,omitzero"` // that matched
+	Group   uint32          `json:"group,omitempty"`
+	Kind    string          `json:"kind,omitempty"`
+	Hash    uint32          `json:"hash"`
+	Members []TraceMember   `json:"members,omitempty"`
+	Egress  fib.CardID      `json:"egress,omitempty"` // another card that sends it
+	Out     fib.InterfaceID `json:"out,omitempty"`
+	NextHop netip.Addr      `json:"next_hop,omitzero"`
+	State   string          `json:"state,omitempty"` // of the neighbour; "none" if there is none yet
+	MAC     string          `json:"mac,omitempty"`
+	MTU     int             `json:"mtu,omitempty"`
+	Result  string          `json:"result"` // "sent", "fabric", "queued", "local", or the name of the drop reason
 }
 
 // Drop is a named drop counter.

@@ -39,6 +39,7 @@ func main() {
 		{"fib", benchFIB},
 		{"converge", benchConverge},
 		{"forward", benchForward},
+		{"pic", benchPIC},
 	}
 	if err := run(all, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

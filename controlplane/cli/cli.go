@@ -62,6 +62,9 @@ func Check(args []string) error {
 			table, rest = g, args[1:]
 		}
 	}
+	if len(args) > 2 && args[0] == "request" && args[1] == "fib" {
+		table, rest = requestFIBCommands(), args[2:]
+	}
 	for _, c := range table {
 		if len(rest) > 0 && c.name == rest[0] {
 			_, err := c.parse(rest[1:])
@@ -88,7 +91,9 @@ func (e *Env) root() *cobra.Command {
 	show := e.group("show", "show what the router knows and does", showCommands())
 	clear := e.group("clear", "remove learned entries; they are learned again", clearCommands())
 	reset := e.group("reset", "restart a session", resetCommands())
-	root.AddCommand(show, clear, reset)
+	request := e.group("request", "ask the router to do something", nil)
+	request.AddCommand(e.group("fib", "ask the line cards", requestFIBCommands()))
+	root.AddCommand(show, clear, reset, request)
 	for _, c := range plainCommands() {
 		root.AddCommand(e.command(c))
 	}
@@ -116,10 +121,15 @@ Completion: source <(godwit completion bash)`
 
 // group makes a command whose words are the commands of a table.
 func (e *Env) group(name, help string, table []command) *cobra.Command {
-	g := &cobra.Command{Use: name, Short: help, Args: func(_ *cobra.Command, args []string) error {
+	g := &cobra.Command{Use: name, Short: help, Args: func(cmd *cobra.Command, args []string) error {
 		var known []string
 		for _, c := range table {
 			known = append(known, c.name)
+		}
+		if table == nil { // groups of its own
+			for _, c := range cmd.Commands() {
+				known = append(known, c.Name())
+			}
 		}
 		if len(args) == 0 {
 			return usageError{fmt.Sprintf("%s what? One of: %s", name, strings.Join(known, ", "))}

@@ -67,6 +67,20 @@ func resetCommands() []command {
 	}
 }
 
+// requestFIBCommands are the words behind "request fib".
+func requestFIBCommands() []command {
+	return []command{
+		{name: "trace", help: "ask the line cards what they would do with a packet: lookup, group, member, neighbor, egress",
+			example: "  godwit request fib trace vrf red 192.0.2.1\n  godwit request fib trace vrf red 192.0.2.1 from 10.0.1.2 protocol tcp port 443",
+			words: []word{{key: "vrf", value: "NAME", help: "the VRF; default: default", fill: vrfNames}, {value: "ADDRESS", help: "the packet's destination", need: true},
+				{key: "from", value: "ADDRESS", help: "its source, for the flow hash"},
+				{key: "protocol", value: "WORD", help: "tcp, udp or a number; with a port udp"},
+				{key: "source-port", value: "N", help: "its source port"}, {key: "port", value: "N", help: "its destination port"},
+				{key: "card", value: "N", help: "received by this line card only"}},
+			run: shown(askTrace, textTrace)},
+	}
+}
+
 // plainCommands are the commands of one word.
 func plainCommands() []command {
 	return []command{

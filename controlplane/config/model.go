@@ -47,6 +47,7 @@ type Interface struct {
 	Addresses   []netip.Prefix `yaml:"addresses"`
 	MTU         int            `yaml:"mtu,omitempty"` // default 1500
 	Shutdown    bool           `yaml:"shutdown,omitempty"`
+	ProxyARP    bool           `yaml:"proxy-arp,omitempty"` // answer ARP for what is reached through other interfaces
 	Neighbors   []Neighbor     `yaml:"neighbors,omitempty"` // static ARP and ND entries
 }
 

@@ -180,6 +180,9 @@ func (v *validator) checkInterface(path string, f *Interface) {
 	if v.c.VRF(f.VRF) == nil {
 		v.fail(path+".vrf", suggest(f.VRF, v.vrfNames()), "there is no VRF %q", f.VRF)
 	}
+	if f.ProxyARP && !slices.ContainsFunc(f.Addresses, func(a netip.Prefix) bool { return a.Addr().Is4() }) {
+		v.fail(path+".proxy-arp", "it is for IPv4: give the interface an IPv4 address", "proxy ARP without an IPv4 address")
+	}
 	for j, n := range f.Neighbors {
 		at := fmt.Sprintf("%s.neighbors[%d]", path, j)
 		if mac, err := net.ParseMAC(n.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {

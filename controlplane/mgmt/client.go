@@ -79,6 +79,11 @@ func (c *Client) FIBSummary(ctx context.Context) (FIBSummary, error) {
 	return get[FIBSummary](ctx, c, "/v1/fib/summary", nil)
 }
 
+// FIBTrace asks what the line cards would do with a packet.
+func (c *Client) FIBTrace(ctx context.Context, q TraceQuery) (Traces, error) {
+	return get[Traces](ctx, c, "/v1/fib/trace", q.values())
+}
+
 // Neighbors asks for ARP and ND entries.
 func (c *Client) Neighbors(ctx context.Context, q NeighborQuery) (Neighbors, error) {
 	return get[Neighbors](ctx, c, "/v1/neighbors", q.values())

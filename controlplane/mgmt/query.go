@@ -193,6 +193,56 @@ func parseFIBQuery(v url.Values) (FIBQuery, error) {
 	return q, p.done()
 }
 
+func (q TraceQuery) values() url.Values {
+	f := fields{}
+	f.str("vrf", q.VRF)
+	f.addr("address", q.Address)
+	f.addr("from", q.From)
+	f.str("protocol", q.Protocol)
+	f.num("source-port", int(q.SrcPort))
+	f.num("port", int(q.DstPort))
+	f.num("card", int(q.Card))
+	return url.Values(f)
+}
+
+func parseTraceQuery(v url.Values) (TraceQuery, error) {
+	p := params{v: v}
+	q := TraceQuery{
+		VRF: p.str("vrf"), Address: p.addr("address"), From: p.addr("from"), Protocol: p.str("protocol"),
+		SrcPort: uint16(p.num("source-port", 0, 65535)), DstPort: uint16(p.num("port", 0, 65535)), Card: uint16(p.num("card", 0, 65535)),
+	}
+	if !q.Address.IsValid() {
+		p.fail("address", "", fmt.Errorf("needed"))
+	}
+	if q.From.IsValid() && q.From.Is4() != q.Address.Is4() {
+		p.fail("from", q.From.String(), fmt.Errorf("another family than %v", q.Address))
+	}
+	if _, err := q.IPProtocol(); err != nil {
+		p.fail("protocol", q.Protocol, err)
+	}
+	return q, p.done()
+}
+
+// IPProtocol is the number of the protocol.
+func (q TraceQuery) IPProtocol() (uint8, error) {
+	switch q.Protocol {
+	case "tcp":
+		return 6, nil
+	case "udp":
+		return 17, nil
+	case "":
+		if q.SrcPort != 0 || q.DstPort != 0 {
+			return 17, nil
+		}
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(q.Protocol, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("want tcp, udp or a number to 255")
+	}
+	return uint8(n), nil
+}
+
 func (q NeighborQuery) values() url.Values {
 	f := fields{}
 	f.str("vrf", q.VRF)

@@ -27,6 +27,7 @@ type Backend struct {
 	Routes         func(context.Context, RouteQuery, func(Route) error) error
 	FIB            func(context.Context, FIBQuery, func(FIBRoute) error) error
 	FIBSummary     func(context.Context) (FIBSummary, error)
+	FIBTrace       func(context.Context, TraceQuery) (Traces, error)
 	Neighbors      func(context.Context, NeighborQuery) (Neighbors, error)
 	ClearNeighbors func(context.Context, NeighborQuery) (Done, error)
 	BGP            func(ctx context.Context, vrf string) (BGP, error)
@@ -111,6 +112,7 @@ func routes(b Backend) http.Handler {
 	m.HandleFunc("GET /v1/vrfs", plain(b.VRFs))
 	m.HandleFunc("GET /v1/bus", plain(b.Bus))
 	m.HandleFunc("GET /v1/fib/summary", plain(b.FIBSummary))
+	m.HandleFunc("GET /v1/fib/trace", query(parseTraceQuery, b.FIBTrace))
 	m.HandleFunc("GET /v1/interfaces", query(oneString("name"), b.Interfaces))
 	m.HandleFunc("GET /v1/bgp", query(oneString("vrf"), b.BGP))
 	m.HandleFunc("GET /v1/events", query(oneString("module"), b.Events))

@@ -182,6 +182,54 @@ type FIBVRF struct {
 	Bytes   int    `json:"bytes"`
 }
 
+// TraceQuery describes a packet to trace.
+type TraceQuery struct {
+	VRF      string // empty: default
+	Address  netip.Addr
+	From     netip.Addr // zero: unspecified; it counts for the flow hash only
+	Protocol string     // "tcp", "udp" or a number; empty: udp if a port is given
+	SrcPort  uint16
+	DstPort  uint16
+	Card     uint16 // that receives it; 0: every card
+}
+
+// Traces tells what the line cards would do with a packet.
+type Traces struct {
+	Traces []Trace `json:"traces"`
+}
+
+// Trace is one card's way of a packet, computed by the card from the tables that its workers use.
+type Trace struct {
+	Card    uint16       `json:"card"` // that receives the packet
+	VRF     string       `json:"vrf"`
+	Prefix  netip.Prefix `json:"prefix,omitzero"` // that matched
+	Group   uint32       `json:"group,omitempty"`
+	Kind    string       `json:"kind,omitempty"`
+	Hash    uint32       `json:"hash"` // of the flow
+	Members []TraceHop   `json:"members"`
+	Egress  TraceEgress  `json:"egress"`
+	Error   string       `json:"error,omitempty"` // the card does not answer
+}
+
+// TraceHop is one member of the group.
+type TraceHop struct {
+	Interface string     `json:"interface"`
+	Gateway   netip.Addr `json:"gateway,omitzero"` // zero: the destination itself
+	Dead      bool       `json:"dead,omitempty"`   // its port is down or it does not answer: others stand in
+	Chosen    bool       `json:"chosen,omitempty"`
+}
+
+// TraceEgress is the end of the way.
+type TraceEgress struct {
+	Card      uint16     `json:"card,omitempty"` // that sends the packet
+	Interface string     `json:"interface,omitempty"`
+	Neighbor  netip.Addr `json:"neighbor,omitzero"`
+	State     string     `json:"state,omitempty"` // of the neighbour; "none" if there is none yet
+	MAC       string     `json:"mac,omitempty"`
+	MTU       int        `json:"mtu,omitempty"`
+	Result    string     `json:"result"` // "sent", "queued", "local", or the name of the drop reason
+}
+
 // NeighborQuery selects neighbours; zero fields match all.
 type NeighborQuery struct {
 	VRF       string

@@ -145,7 +145,7 @@ func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fi
 	}
 	w.Interfaces = append(w.Interfaces, wire.InterfaceConfig{
 		ID: f.Number(), Name: f.Name, Port: port, VLAN: f.VLAN, VRF: vrf, MTU: f.MTU,
-		Addresses: withLinkLocal(f.Addresses, macs[f.Number()]), TAP: f.Name, Down: f.Shutdown,
+		Addresses: withLinkLocal(f.Addresses, macs[f.Number()]), TAP: f.Name, Down: f.Shutdown, ProxyARP: f.ProxyARP,
 	})
 	for _, n := range f.Neighbors {
 		w.Neighbors = append(w.Neighbors, wire.StaticNeighbor{Interface: f.Number(), Address: n.Address, MAC: n.MAC})

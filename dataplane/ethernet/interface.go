@@ -17,4 +17,5 @@ type Interface struct {
 	MAC       [6]byte
 	Addresses []netip.Prefix // with host bits; includes the IPv6 link-local address
 	Up        bool
+	ProxyARP  bool // answer for addresses that are reached through other interfaces (RFC 1027)
 }

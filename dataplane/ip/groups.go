@@ -36,6 +36,25 @@ func (g *Group) pick(hash uint32) *Member {
 	return g.buckets[uint64(hash)*uint64(len(g.buckets))>>32]
 }
 
+// Choose is the member of a Forward group that a flow goes to.
+func (g *Group) Choose(hash uint32) *Member {
+	if g.one != nil {
+		return g.one
+	}
+	return g.pick(hash)
+}
+
+// Gateway is the member's neighbour; invalid if it is the destination itself.
+func (m *Member) Gateway() netip.Addr {
+	switch {
+	case m.Glean:
+		return netip.Addr{}
+	case m.Adj != nil:
+		return m.Adj.Addr()
+	}
+	return netip.AddrFrom16(m.Gate).Unmap()
+}
+
 const pageSize = 1024
 
 type page [pageSize]atomic.Pointer[Group]

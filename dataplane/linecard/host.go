@@ -10,6 +10,7 @@ import (
 	"godwit/dataplane/header"
 	"godwit/dataplane/hostif"
 	"godwit/dataplane/ip"
+	"godwit/dataplane/neigh"
 	"godwit/dataplane/pipeline"
 	"godwit/dataplane/punt"
 	"godwit/fib"
@@ -121,6 +122,10 @@ func (a *Agent) tryTAP(i *iface) {
 		return
 	}
 	receive := func(frame []byte) {
+		if neigh.Question(frame) { // before its answer can come
+			own := bytes.Clone(frame)
+			_ = a.punts.Post(func() { a.slow.HostFrame(a.opt.Loop.Now(), id, own) }) // a full loop forgets it
+		}
 		if w := a.entry.Load(); w != nil {
 			w.Inject(id, frame, true)
 		}
@@ -236,7 +241,7 @@ func (a *Agent) refreshInterfaces() {
 		}
 		list = append(list, pipeline.Interface{
 			ID: c.ID, Name: c.Name, Port: c.Port, VLAN: c.VLAN, VRF: c.VRF, MTU: c.MTU,
-			MAC: [6]byte(p.link.MAC), Addresses: c.Addresses, Up: a.interfaceUp(i),
+			MAC: [6]byte(p.link.MAC), Addresses: c.Addresses, Up: a.interfaceUp(i), ProxyARP: c.ProxyARP,
 		})
 		if c.MTU > p.link.MTU {
 			a.ifaceProblems = append(a.ifaceProblems,

@@ -106,6 +106,8 @@ func (a *Agent) answer(s *session.Session, m session.Message) (any, error) {
 			a.effects()
 			return list, nil
 		})
+	case wire.TraceFIB:
+		return request(m, a.trace)
 	case wire.StartCapture:
 		return request(m, func(r wire.CaptureRequest) (any, error) { return r, a.startCapture(s, r) })
 	case wire.StopCapture:
@@ -143,6 +145,12 @@ func (a *Agent) neighborList(q wire.NeighborQuery) wire.NeighborList {
 			n.MAC = macString(e.MAC[:])
 		}
 		list.Neighbors = append(list.Neighbors, n)
+	}
+	for _, c := range a.slow.Conflicts(now) {
+		if match(neigh.Entry{Interface: c.Interface, VRF: c.VRF, Address: c.Address}) {
+			list.Neighbors = append(list.Neighbors, wire.Neighbor{Interface: c.Interface, VRF: c.VRF, Address: c.Address,
+				MAC: macString(c.MAC[:]), State: "duplicate", Age: now.Sub(c.Last)})
+		}
 	}
 	return list
 }

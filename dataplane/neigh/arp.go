@@ -64,6 +64,20 @@ func (t *Table) arpRequest(in *ethernet.Entry, target netip.Addr, unicast header
 	t.transmit(in.ID, arpFrame(in, dst, header.ARPRequest, from, unicast, target))
 }
 
+// Probe asks whether another station has an own address: a probe of RFC 5227, 2.1.1, or
+// the solicitation of RFC 4862, 5.4.2. The answer is a conflict, which is reported.
+// The router does not wait for it: its addresses are configured, and work at once.
+func (t *Table) Probe(in *ethernet.Entry, a netip.Addr) {
+	if !in.Up {
+		return
+	}
+	if a.Is4() {
+		t.transmit(in.ID, arpFrame(in, header.Broadcast, header.ARPRequest, netip.IPv4Unspecified(), header.MAC{}, a))
+		return
+	}
+	t.transmit(in.ID, probeFrame(in, a))
+}
+
 // Announce sends a gratuitous ARP (RFC 5227, 2.3) or an unsolicited
 // neighbour advertisement (RFC 4861, 7.2.6) for an own address.
 func (t *Table) Announce(in *ethernet.Entry, a netip.Addr) {
@@ -106,17 +120,23 @@ func (t *Table) ARP(now time.Time, in *ethernet.Entry, b []byte) bool {
 		return false
 	}
 	forUs := owns(in, target)
-	if e == nil && forUs && a.Op() == header.ARPRequest {
+	if e == nil && forUs && (a.Op() == header.ARPRequest || t.takeAsked(now, KeyOf(in.ID, sender))) {
 		e = t.find(now, KeyOf(in.ID, sender), false)
 	}
 	if e != nil {
 		t.learn(now, e, a.SenderMAC(), forUs && a.Op() == header.ARPReply)
 	}
-	if forUs && a.Op() == header.ARPRequest {
+	if a.Op() == header.ARPRequest && (forUs || t.proxies(in, sender, target)) {
 		t.transmit(in.ID, arpFrame(in, a.SenderMAC(), header.ARPReply, target, a.SenderMAC(), sender))
 		return false
 	}
 	return forUs || sender == target
+}
+
+// proxies tells that the interface answers for an address elsewhere (RFC 1027): one that
+// packets from here would be sent to through another interface.
+func (t *Table) proxies(in *ethernet.Entry, sender, target netip.Addr) bool {
+	return in.ProxyARP && sender != target && t.elsewhere != nil && !isBroadcast(in, target) && t.elsewhere(in, target)
 }
 
 func isBroadcast(in *ethernet.Entry, a netip.Addr) bool {
@@ -138,6 +158,7 @@ func (t *Table) learn(now time.Time, e *entry, mac header.MAC, answer bool) {
 
 // conflict reports another station that uses our address, and defends it (RFC 5227, 2.4 b).
 func (t *Table) conflict(now time.Time, in *ethernet.Entry, a netip.Addr, mac header.MAC) {
+	t.conflicts[KeyOf(in.ID, a)] = Conflict{Interface: in.ID, VRF: in.VRF, Address: a, MAC: mac, Last: now}
 	l := t.link(in.ID)
 	if !l.defended.IsZero() && now.Sub(l.defended) < defendPause {
 		return

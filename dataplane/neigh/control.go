@@ -74,6 +74,15 @@ func (t *Table) entry(e *entry) Entry {
 	return s
 }
 
+// Get finds one neighbour.
+func (t *Table) Get(k Key) (Entry, bool) {
+	e := t.entries[k]
+	if e == nil {
+		return Entry{}, false
+	}
+	return t.entry(e), true
+}
+
 // List lists all neighbours that were asked for or heard of, by interface and address.
 func (t *Table) List() []Entry {
 	list := make([]Entry, 0, len(t.entries))

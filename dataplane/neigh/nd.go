@@ -23,6 +23,20 @@ func ndFrame(in *ethernet.Entry, dmac header.MAC, src, dst netip.Addr, typ, flag
 	return f
 }
 
+// probeFrame is the solicitation of duplicate address detection (RFC 4862, 5.4.2).
+func probeFrame(in *ethernet.Entry, target netip.Addr) []byte {
+	const at = header.EthernetLen + header.IPv6Len
+	f := make([]byte, at+header.NDLen) // without the link-layer option
+	src, dst := netip.IPv6Unspecified(), header.SolicitedNode(target)
+	f[at] = header.NDNeighborSolicit
+	a := target.As16()
+	copy(f[at+8:], a[:])
+	header.PutEthernet(f, header.MulticastMAC(dst), in.MAC, header.TypeIPv6)
+	header.PutIPv6(f[header.EthernetLen:], header.NDLen, 0, header.ProtoICMPv6, ndHops, src, dst)
+	header.SetChecksum6(src, dst, f[at:])
+	return f
+}
+
 func (t *Table) solicit(in *ethernet.Entry, target netip.Addr, unicast header.MAC) {
 	from := source(in, target)
 	if !from.IsValid() {
@@ -124,6 +138,9 @@ func (t *Table) advertised(now time.Time, in *ethernet.Entry, ip header.IPv6, ms
 		return true // the host stack's duplicate address detection must see it
 	}
 	e := t.entries[KeyOf(in.ID, target)]
+	if e == nil && solicited && known && onLink(in, target) && t.takeAsked(now, KeyOf(in.ID, target)) {
+		e = t.find(now, KeyOf(in.ID, target), false)
+	}
 	if e == nil || e.state == Permanent {
 		return true
 	}

@@ -159,7 +159,11 @@ type Table struct {
 	asked   uint64
 	drops   *graph.Drops
 	watch   func(*Adjacency)
-	out     []Output
+	// elsewhere tells that packets from the interface would leave through another one.
+	elsewhere func(in *ethernet.Entry, to netip.Addr) bool
+	questions map[Key]time.Time // of the host stack
+	conflicts map[Key]Conflict  // at most one for each own address
+	out       []Output
 }
 
 // New makes a table without neighbours.
@@ -168,12 +172,17 @@ func New(l Limits) *Table {
 	return &Table{
 		limits: l, cache: NewCache(), ifaces: none, entries: make(map[Key]*entry),
 		links: make(map[fib.InterfaceID]*link), static: make(map[Key]header.MAC),
+		questions: make(map[Key]time.Time), conflicts: make(map[Key]Conflict),
 		drops: graph.NewDrops("neighbor", dropReasons),
 	}
 }
 
 // Watch names the function that is told when the gateway of a group dies or comes back.
 func (t *Table) Watch(f func(*Adjacency)) { t.watch = f }
+
+// Elsewhere names the function that tells for proxy ARP whether an address is reached
+// through another interface.
+func (t *Table) Elsewhere(f func(in *ethernet.Entry, to netip.Addr) bool) { t.elsewhere = f }
 
 // die notes whether a neighbour is dead.
 func (t *Table) die(e *entry, dead bool) {

@@ -508,8 +508,8 @@ func TestInterfaceChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.settle()
-	if n := len(r.ports[port2].Sent()); n != 3 {
-		t.Errorf("%d announcements of the new MAC, want one for each address", n)
+	if n := len(r.ports[port2].Sent()); n != 6 {
+		t.Errorf("%d announcements of the new MAC, want a probe and an announcement for each address", n)
 	}
 	r.in(port1, udp(t, "10.0.1.10", "10.0.2.20", 1))
 	wantMACs(t, r.sentOne(port2), list[1].MAC, hostB)

@@ -62,6 +62,7 @@ func (sp *SlowPath) SetInterfaces(now time.Time, list []Interface) error {
 	for e := range t.All {
 		for _, p := range e.Addresses {
 			if !announced(old.Out(e.ID), e, p.Addr()) {
+				sp.state.neigh.Probe(e, p.Addr())
 				sp.state.neigh.Announce(e, p.Addr())
 			}
 		}
@@ -93,6 +94,17 @@ func (sp *SlowPath) Tick(now time.Time) {
 	sp.at(now)
 	sp.state.neigh.Tick(now)
 }
+
+// HostFrame looks at a frame that the host stack sends out of an interface.
+func (sp *SlowPath) HostFrame(now time.Time, in fib.InterfaceID, frame []byte) {
+	sp.at(now)
+	if e := sp.table().Out(in); e != nil {
+		sp.state.neigh.HostFrame(now, e, frame)
+	}
+}
+
+// Conflicts lists other stations that claim own addresses.
+func (sp *SlowPath) Conflicts(now time.Time) []neigh.Conflict { return sp.state.neigh.Conflicts(now) }
 
 // Neighbors lists the neighbours.
 func (sp *SlowPath) Neighbors() []neigh.Entry { return sp.state.neigh.List() }

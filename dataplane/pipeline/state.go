@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -52,9 +54,29 @@ func NewState(card fib.CardID, o Options) *State {
 	s := &State{card: card, seed: o.HashSeed, policers: punt.NewPolicers(o.Policers), slots: ethernet.NewSlots()}
 	s.neigh = neigh.New(o.Limits)
 	s.groups = ip.NewGroups(card, s.neigh)
+	s.neigh.Elsewhere(s.elsewhere)
 	none, _ := ethernet.NewTable(card, nil, s.slots) // an empty list has no error
 	s.view.Store(&view{none, ip.NewLocals(none), noFIB{}})
 	return s
+}
+
+// elsewhere tells that packets from the interface to an IPv4 address would leave through
+// another interface: proxy ARP answers for it.
+func (s *State) elsewhere(in *ethernet.Entry, to netip.Addr) bool {
+	var groups [1]uint32
+	b := to.As4()
+	s.view.Load().fib.LookupBatch4(in.VRF, []uint32{binary.BigEndian.Uint32(b[:])}, groups[:])
+	g := s.groups.Get(groups[0])
+	if groups[0] == 0 || g == nil || g.Kind != fib.Forward {
+		return false
+	}
+	members, _ := s.groups.Members(groups[0])
+	for _, m := range members {
+		if m.Out == in.ID {
+			return false
+		}
+	}
+	return true
 }
 
 // Card is the card's number.
