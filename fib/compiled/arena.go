@@ -55,8 +55,11 @@ func (a *arena) close() error {
 	return nil
 }
 
-func (a *arena) load(i uint32) uint32 {
-	return atomic.LoadUint32((*uint32)(unsafe.Add(a.base, uintptr(i)*4)))
+func (a *arena) load(i uint32) uint32 { return at(a.base, i) }
+
+// at is word i of an arena.
+func at(base unsafe.Pointer, i uint32) uint32 {
+	return atomic.LoadUint32((*uint32)(unsafe.Add(base, uintptr(i)*4)))
 }
 
 func (a *arena) store(i, v uint32) {

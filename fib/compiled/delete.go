@@ -10,7 +10,7 @@ func (s *Space) del(slot uint32, pos uint, path Key, p *prefix) {
 	case e < child: // not here
 	case code(e) == 0:
 		k, kn := s.skipKey(e & refMask)
-		if kn > p.n || commonBits(k, p.key) < kn {
+		if kn > p.n || CommonBits(k, p.key) < kn {
 			return
 		}
 		s.del(e&refMask+skipHit, kn, k, p)

@@ -17,6 +17,14 @@ const (
 	refMask   = 1<<28 - 1
 	lenShift  = 20
 	groupMask = MaxGroup
+
+	firstNode = child | 1<<codeShift
+	byteNode  = (child | 2<<codeShift) >> codeShift // code of a node of stride 8
+	rootNode  = (child | 4<<codeShift) >> codeShift // code of a node of stride 16
+
+	strideShift = codeShift - 2 // the code times 4
+	strideMask  = codeMask << 2
+	upperOnly   = 48 // up to this bit a node needs the upper half of an IPv6 address only
 )
 
 // Words of a VRF in the directory.
@@ -77,7 +85,8 @@ func (k Key) with(pos, w uint, i uint32) Key {
 	return Key{k.Hi | v.Hi>>pos, k.Lo | v.Hi<<(64-pos)}
 }
 
-func commonBits(a, b Key) uint {
+// CommonBits is how many first bits of two keys are the same.
+func CommonBits(a, b Key) uint {
 	if d := a.Hi ^ b.Hi; d != 0 {
 		return uint(bits.LeadingZeros64(d))
 	}
@@ -133,15 +142,35 @@ func (s *Space) Bytes(vrf uint32, f Family) int {
 }
 
 // Lookup4 returns the group of the longest prefix that has the address, 0 if
-// there is none.
+// there is none. Most lookups in a large table take a root of 16 bits and a
+// node of 8: for them the code has no variable shifts.
 func (s *Space) Lookup4(vrf, addr uint32) uint32 {
 	if vrf > MaxVRF {
 		return 0
 	}
-	e, x := s.arena.load(vrf*dirWords+root4), addr
+	base := s.arena.base
+	e, pos := at(base, vrf*dirWords+root4), uint32(0)
+	if e>>codeShift == rootNode {
+		e, pos = at(base, e&refMask+addr>>16), 16
+		if e>>codeShift == byteNode {
+			e, pos = at(base, e&refMask+addr>>8&0xff), 24
+		}
+	}
+	if e >= child {
+		e = s.rest4(e, addr, pos)
+	}
+	if g := e & groupMask; g != 0 {
+		return g
+	}
+	return at(base, vrf*dirWords+default4)
+}
+
+// rest4 goes on from e, at bit pos, to the leaf.
+func (s *Space) rest4(e, addr, pos uint32) uint32 {
+	x := addr << (pos & 31)
 	for e >= child {
-		if w := e >> codeShift & codeMask * 4; w != 0 {
-			e = s.arena.load(e&refMask + x>>((32-w)&31))
+		if w := e >> strideShift & strideMask; w != 0 {
+			e = s.load(e&refMask + x>>(-w&31))
 			x <<= w & 31
 			continue
 		}
@@ -149,10 +178,7 @@ func (s *Space) Lookup4(vrf, addr uint32) uint32 {
 		e, n = s.skip4(e&refMask, addr)
 		x = uint32(uint64(addr) << (n & 63))
 	}
-	if g := e & groupMask; g != 0 {
-		return g
-	}
-	return s.arena.load(vrf*dirWords + default4)
+	return e
 }
 
 // skip4 returns the entry behind a skip and the bit it starts at.
@@ -169,22 +195,39 @@ func (s *Space) Lookup6(vrf uint32, hi, lo uint64) uint32 {
 	if vrf > MaxVRF {
 		return 0
 	}
-	e, x := s.arena.load(vrf*dirWords+root6), Key{hi, lo}
-	for e >= child {
-		if w := uint64(e >> codeShift & codeMask * 4); w != 0 {
-			e = s.arena.load(e&refMask + uint32(x.Hi>>((64-w)&63)))
-			x.Hi = x.Hi<<(w&63) | x.Lo>>((64-w)&63)
-			x.Lo <<= w & 63
-			continue
-		}
-		var n uint32
-		e, n = s.skip6(e&refMask, hi, lo)
-		x = Key{hi, lo}.shl(uint(n))
+	base := s.arena.base
+	e, pos, x := at(base, vrf*dirWords+root6), uint32(0), hi
+	if e>>codeShift == rootNode {
+		e, pos, x = at(base, e&refMask+uint32(x>>48)), 16, x<<16
+	}
+	for e >= firstNode && pos <= upperOnly {
+		w := e >> strideShift & strideMask
+		e = at(base, e&refMask+uint32(x>>(-w&63)))
+		x <<= w & 63
+		pos += w
+	}
+	if e >= child {
+		e = s.rest6(e, hi, lo, uint(pos))
 	}
 	if g := e & groupMask; g != 0 {
 		return g
 	}
-	return s.arena.load(vrf*dirWords + default6)
+	return at(base, vrf*dirWords+default6)
+}
+
+// rest6 goes on from e, at bit pos, to the leaf.
+func (s *Space) rest6(e uint32, hi, lo uint64, pos uint) uint32 {
+	for e >= child {
+		if w := uint(e >> strideShift & strideMask); w != 0 {
+			e = s.load(e&refMask + Key{hi, lo}.slice(pos, w))
+			pos += w
+			continue
+		}
+		var n uint32
+		e, n = s.skip6(e&refMask, hi, lo)
+		pos = uint(n)
+	}
+	return e
 }
 
 func (s *Space) skip6(ref uint32, hi, lo uint64) (e, pos uint32) {

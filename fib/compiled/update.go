@@ -57,7 +57,11 @@ func (s *Space) Set(vrf uint32, f Family, key Key, n uint, group uint32) {
 		return
 	}
 	s.enter(slot)
-	s.set(slot, 0, &prefix{key, n, uint32(n)<<lenShift | group, addrBits(f)})
+	p := &prefix{key, n, uint32(n)<<lenShift | group, addrBits(f)}
+	s.set(slot, 0, p)
+	if e := s.load(slot); e>>codeShift != rootNode {
+		s.openRoot(slot, p)
+	}
 }
 
 // Delete removes prefix key/n; cover is the longest shorter prefix that
@@ -163,7 +167,7 @@ func (s *Space) fill(slot uint32, p *prefix) {
 func (s *Space) setSkip(slot uint32, pos uint, e uint32, p *prefix) {
 	ref := e & refMask
 	k, kn := s.skipKey(ref)
-	common := min(commonBits(k, p.key), kn, p.n)
+	common := min(CommonBits(k, p.key), kn, p.n)
 	hit, miss := s.load(ref+skipHit), s.load(ref+skipMiss)
 	if common == kn && (p.n == kn || hit >= child) {
 		s.set(ref+skipHit, kn, p)
@@ -200,6 +204,9 @@ func (s *Space) setSkip(slot uint32, pos uint, e uint32, p *prefix) {
 	if !keep {
 		s.retire(0, ref)
 	}
+	if q == pos {
+		s.grow(slot, pos, p)
+	}
 }
 
 func (s *Space) setNode(slot uint32, pos uint, e uint32, p *prefix) {
@@ -218,6 +225,6 @@ func (s *Space) setNode(slot uint32, pos uint, e uint32, p *prefix) {
 		if c > 1 {
 			s.kids[ref>>8]++
 		}
-		s.grow(slot, pos)
+		s.grow(slot, pos, p)
 	}
 }

@@ -127,9 +127,9 @@ type taggedKey struct {
 }
 
 func (t *table) collect(want func(tag) bool) (routes []taggedKey) {
-	t.each(compiled.Key{}, func(k func() compiled.Key, tg tag) bool {
+	t.each(compiled.Key{}, func(k compiled.Key, tg tag) bool {
 		if want(tg) {
-			routes = append(routes, taggedKey{k(), tg})
+			routes = append(routes, taggedKey{k, tg})
 		}
 		return true
 	})
@@ -280,7 +280,7 @@ func (t *Tables) compileRoute(o *op) {
 
 // forget gives the memory of a table without routes back.
 func (t *Tables) forget(vrf fib.VRF, tb *table) {
-	if tb.routes > 1 || tb.routes == 1 && tb.short.deepest(compiled.Key{}, 0) == 0 {
+	if tb.routes > 1 || tb.routes == 1 && tb.deepest(compiled.Key{}, 0) == 0 {
 		return
 	}
 	t.space.Clear(uint32(vrf), tb.family)

@@ -7,7 +7,8 @@ import (
 	"godwit/fib/compiled"
 )
 
-func newEditable(f compiled.Family) editable {
+// newKentik returns a Patricia tree of github.com/kentik/patricia.
+func newKentik(f compiled.Family) editable {
 	if f == compiled.IPv4 {
 		return &tree4{t: uint32_tree.NewTreeV4()}
 	}
@@ -47,12 +48,11 @@ func (t *tree4) deepest(k compiled.Key, n uint) tag {
 	return tag(tg)
 }
 
-func (t *tree4) each(f func(k func() compiled.Key, tg tag) bool) {
+func (t *tree4) each(_ compiled.Key, f func(k compiled.Key, tg tag) bool) {
 	it := t.t.Iterate()
 	var buf [1]uint32
-	key := func() compiled.Key { return compiled.Key4(it.Address().Address) }
 	for it.Next() {
-		if !f(key, tag(it.TagsWithBuffer(buf[:0])[0])) {
+		if !f(compiled.Key4(it.Address().Address), tag(it.TagsWithBuffer(buf[:0])[0])) {
 			return
 		}
 	}
@@ -91,15 +91,11 @@ func (t *tree6) deepest(k compiled.Key, n uint) tag {
 	return tag(tg)
 }
 
-func (t *tree6) each(f func(k func() compiled.Key, tg tag) bool) {
+func (t *tree6) each(_ compiled.Key, f func(k compiled.Key, tg tag) bool) {
 	it := t.t.Iterate()
 	var buf [1]uint32
-	key := func() compiled.Key {
-		a := it.Address()
-		return compiled.Key{Hi: a.Left, Lo: a.Right}
-	}
 	for it.Next() {
-		if !f(key, tag(it.TagsWithBuffer(buf[:0])[0])) {
+		if a := it.Address(); !f(compiled.Key{Hi: a.Left, Lo: a.Right}, tag(it.TagsWithBuffer(buf[:0])[0])) {
 			return
 		}
 	}

@@ -134,8 +134,8 @@ type walk struct {
 // run returns false once f has.
 func (w *walk) run(tb *table) (more bool) {
 	more = true
-	tb.each(w.first, func(key func() compiled.Key, tg tag) bool {
-		k, n := key(), tg.length()
+	tb.each(w.first, func(k compiled.Key, tg tag) bool {
+		n := tg.length()
 		if n < w.underLen || k.Mask(w.underLen) != w.under {
 			return compareKeys(k, w.under) <= 0 // behind under: nothing more
 		}

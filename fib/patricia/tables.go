@@ -34,6 +34,7 @@ type Tables struct {
 	seq    uint64
 	gen    uint32 // of the epoch
 	ops    []op   // of the batch at hand
+	trees  Trees
 }
 
 type vrfTables struct{ v4, v6 *table }
@@ -51,7 +52,19 @@ var _ fib.Applier = (*Tables)(nil)
 
 // New returns empty tables; h may be nil. It panics when the system does not
 // give the address space (512 MiB, none of it resident).
-func New(h Hooks) *Tables {
+func New(h Hooks) *Tables { return NewWith(h, Ordered) }
+
+// Trees selects the trees that the writer edits.
+type Trees uint8
+
+// The trees. Both hold the same routes and answer alike.
+const (
+	Ordered Trees = iota // B+ trees of ours
+	Kentik               // Patricia trees of github.com/kentik/patricia
+)
+
+// NewWith is New with a choice of trees.
+func NewWith(h Hooks, trees Trees) *Tables {
 	s, err := compiled.New()
 	if err != nil {
 		panic(err)
@@ -59,7 +72,7 @@ func New(h Hooks) *Tables {
 	if h == nil {
 		h = noHooks{}
 	}
-	return &Tables{space: s, hooks: h, vrfs: map[fib.VRF]*vrfTables{}, groups: newGroups()}
+	return &Tables{space: s, hooks: h, vrfs: map[fib.VRF]*vrfTables{}, groups: newGroups(), trees: trees}
 }
 
 type noHooks struct{}
@@ -130,14 +143,21 @@ func (t *Tables) table(vrf fib.VRF, is4 bool) *table {
 	}
 	if is4 {
 		if v.v4 == nil {
-			v.v4 = newTable(compiled.IPv4)
+			v.v4 = t.newTable(compiled.IPv4)
 		}
 		return v.v4
 	}
 	if v.v6 == nil {
-		v.v6 = newTable(compiled.IPv6)
+		v.v6 = t.newTable(compiled.IPv6)
 	}
 	return v.v6
+}
+
+func (t *Tables) newTable(f compiled.Family) *table {
+	if t.trees == Kentik {
+		return &table{editable: newSharded(f), family: f}
+	}
+	return &table{editable: newOrdered(f), family: f}
 }
 
 // find is table, but nil when there is none.
@@ -165,7 +185,7 @@ func (t *Tables) DropVRF(vrf fib.VRF) {
 		}
 		t.space.Clear(uint32(vrf), tb.family)
 		t.space.Delete(uint32(vrf), tb.family, compiled.Key{}, 0, 0, 0)
-		tb.each(compiled.Key{}, func(_ func() compiled.Key, tg tag) bool {
+		tb.each(compiled.Key{}, func(_ compiled.Key, tg tag) bool {
 			t.groups.all[tg.group()].refs--
 			t.endIfStale(tg.group())
 			return true

@@ -33,9 +33,11 @@ func (h *hooks) GroupFree(index uint32) {
 	delete(h.live, index)
 }
 
-func newTables(t testing.TB) (*patricia.Tables, *hooks) {
+func newTables(t testing.TB) (*patricia.Tables, *hooks) { return newTablesWith(t, patricia.Ordered) }
+
+func newTablesWith(t testing.TB, trees patricia.Trees) (*patricia.Tables, *hooks) {
 	h := &hooks{t, map[uint32]fib.Group{}}
-	tb := patricia.New(h)
+	tb := patricia.NewWith(h, trees)
 	t.Cleanup(func() {
 		if err := tb.Close(); err != nil {
 			t.Error(err)
@@ -70,7 +72,7 @@ func mustApply(t testing.TB, tb *patricia.Tables, epoch uint32, seq uint64, swee
 func TestAgainstTwin(t *testing.T) {
 	for i := range 4 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			tb, h := newTables(t)
+			tb, h := newTablesWith(t, [...]patricia.Trees{patricia.Ordered, patricia.Kentik}[i%2])
 			fibtest.Run(t, tb, 600)
 			if n := tb.Stats().Groups; n != len(h.live) {
 				t.Errorf("%d groups, %d announced", n, len(h.live))
@@ -209,7 +211,7 @@ func TestDropVRF(t *testing.T) {
 func TestWalkPages(t *testing.T) {
 	tb, _ := newTables(t)
 	c := []fib.Change{group(1)}
-	for i := range 9000 { // enough for shards
+	for i := range 20_000 { // enough for shards
 		c = append(c, set(0, fmt.Sprintf("%d.%d.%d.0/24", i%200, i/200, i%7), 1))
 	}
 	c = append(c, set(0, "0.0.0.0/0", 1), set(0, "2001:db8::/32", 1), set(0, "8.0.0.0/7", 1), set(0, "9.0.0.0/8", 1))
@@ -229,7 +231,7 @@ func TestWalkPages(t *testing.T) {
 		})
 		more = n > 0
 	}
-	if len(all) != 9004 || !reflect.DeepEqual(all, paged) {
+	if len(all) != 20_004 || !reflect.DeepEqual(all, paged) {
 		t.Errorf("%d routes at once, %d in pages", len(all), len(paged))
 	}
 	n := 0
@@ -240,8 +242,8 @@ func TestWalkPages(t *testing.T) {
 		n++
 		return true
 	})
-	if n != 92 {
-		t.Errorf("%d routes within 8.0.0.0/7, want 92", n)
+	if n != 202 {
+		t.Errorf("%d routes within 8.0.0.0/7, want 202", n)
 	}
 }
 
