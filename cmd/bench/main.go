@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"time"
 )
@@ -39,7 +40,13 @@ func main() {
 		{"fib", benchFIB},
 		{"converge", benchConverge},
 		{"forward", benchForward},
-		{"pic", benchPIC},
+		{"event", benchEvent},
+	}
+	if len(os.Args) == 2 && os.Args[1] == hiccupWord {
+		interrupted := make(chan os.Signal, 1)
+		signal.Notify(interrupted, os.Interrupt)
+		hiccups(interrupted)
+		return
 	}
 	if err := run(all, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"godwit/event"
+)
+
+const (
+	eventRuns   = 3
+	eventPace   = 50 * time.Microsecond // one burst each
+	eventBurst  = 50                    // events: 1,000,000/s
+	eventSecond = 2                     // s of a run
+	eventWork   = 120                   // ns of a handler, with the clock read that measures the wait
+	eventSlots  = 1 << 21               // more than are ever under way
+)
+
+// benchEvent measures the event core: queueing latency of a paced load, timers,
+// and a protocol timer beside hogs.
+func benchEvent(r *report) error {
+	if err := benchPaced(r); err != nil {
+		return err
+	}
+	if err := benchEventTimers(r); err != nil {
+		return err
+	}
+	return benchProtocolTimer(r)
+}
+
+// paced is one run's waits in µs.
+type paced struct {
+	top, all float64 // p99.9
+	rate     float64 // events/s
+	hiccup   float64 // p99.9 of the machine, from another process
+}
+
+func benchPaced(r *report) error {
+	p := newPacer()
+	var loop, channel []paced
+	for i := range eventRuns {
+		a, err := p.measure(p.overLoop)
+		if err != nil {
+			return err
+		}
+		b, err := p.measure(p.overChannels)
+		if err != nil {
+			return err
+		}
+		r.progress("paced run %d: loop top %.0f µs all %.0f µs at %.0f/s (machine %.0f µs); channels top %.0f µs all %.0f µs at %.0f/s (machine %.0f µs)",
+			i+1, a.top, a.all, a.rate, a.hiccup, b.top, b.all, b.rate, b.hiccup)
+		loop, channel = append(loop, a), append(channel, b)
+	}
+	pick := func(runs []paced, f func(paced) float64) []float64 {
+		var v []float64
+		for _, x := range runs {
+			v = append(v, f(x))
+		}
+		return v
+	}
+	for _, f := range []struct {
+		name, unit, better string
+		of                 func(paced) float64
+	}{
+		{"event.top_p999", "µs", "less", func(x paced) float64 { return x.top }},
+		{"event.all_p999", "µs", "less", func(x paced) float64 { return x.all }},
+		{"event.rate", "events/s", "more", func(x paced) float64 { return x.rate }},
+		{"event.hiccup_p999", "µs", "less", func(x paced) float64 { return x.hiccup }},
+	} {
+		if err := r.against(f.name, f.unit, f.better, pick(loop, f.of), "chan", pick(channel, f.of)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pacer posts events at a fixed rate, whatever takes them.
+type pacer struct {
+	start time.Time
+	slots []slot
+	spin  int // rounds of work that fill a handler's time
+	waits [4][]uint32
+	ran   atomic.Int64
+}
+
+// slot is an event: made beforehand, so that the load allocates nothing.
+type slot struct {
+	at int64 // posted, ns since start
+	f  func()
+}
+
+func newPacer() *pacer {
+	p := &pacer{start: time.Now(), slots: make([]slot, eventSlots)}
+	for c := range p.waits {
+		p.waits[c] = make([]uint32, 0, eventSecond*1_000_000/4+eventBurst)
+	}
+	for i := range p.slots {
+		s, class := &p.slots[i], i%4
+		s.f = func() {
+			wait := int64(time.Since(p.start)) - s.at
+			p.waits[class] = append(p.waits[class], uint32(min(max(wait, 0), 1<<32-1)))
+			work(p.spin)
+			p.ran.Store(p.ran.Load() + 1) // one writer
+		}
+	}
+	p.calibrate()
+	return p
+}
+
+var sink uint64
+
+func work(rounds int) {
+	x := sink
+	for range rounds {
+		x = x*6364136223846793005 + 1442695040888963407
+	}
+	sink = x
+}
+
+// calibrate finds the rounds of work with which a handler takes eventWork: of
+// the best of several tries, which nothing disturbed.
+func (p *pacer) calibrate() {
+	const n = 20_000
+	cost := func(rounds int) float64 {
+		p.spin = rounds
+		best := time.Hour
+		for range 20 {
+			begin := time.Now()
+			for i := range n {
+				p.slots[i].f()
+			}
+			best = min(best, time.Since(begin))
+			p.reset()
+		}
+		return float64(best.Nanoseconds()) / n
+	}
+	none, many := cost(0), cost(100)
+	p.spin = max(0, int((eventWork-none)/((many-none)/100)))
+}
+
+func (p *pacer) reset() {
+	for c := range p.waits {
+		p.waits[c] = p.waits[c][:0]
+	}
+	p.ran.Store(0)
+}
+
+// measure runs the load over a transport, with the hiccup meter beside it.
+func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (paced, error) {
+	p.reset()
+	runtime.GC()
+	meter, err := startHiccups()
+	if err != nil {
+		return paced{}, err
+	}
+	var out paced
+	run(func(send func(int, *slot)) { out.rate = p.feed(send) })
+	if out.hiccup, err = meter.stop(); err != nil {
+		return out, err
+	}
+	var all []float64
+	for c, w := range p.waits {
+		us := make([]float64, len(w))
+		for i, ns := range w {
+			us[i] = float64(ns) / 1e3
+		}
+		if c == 0 {
+			out.top = quantile(us, 0.999)
+		}
+		all = append(all, us...)
+	}
+	if len(all) != eventSecond*1_000_000 {
+		return out, fmt.Errorf("%d events ran, %d were sent", len(all), eventSecond*1_000_000)
+	}
+	out.all = quantile(all, 0.999)
+	return out, nil
+}
+
+// feed sends the load and returns its rate, when all events have run.
+func (p *pacer) feed(send func(class int, s *slot)) float64 {
+	const total = eventSecond * 1_000_000
+	begin := time.Now()
+	next := begin
+	for sent := 0; sent < total; next = next.Add(eventPace) {
+		for time.Now().Before(next) {
+			runtime.Gosched()
+		}
+		for range eventBurst {
+			s := &p.slots[sent%eventSlots]
+			s.at = int64(time.Since(p.start))
+			send(sent%4, s)
+			sent++
+		}
+	}
+	took := time.Since(begin)
+	for p.ran.Load() < total {
+		runtime.Gosched()
+	}
+	return total / took.Seconds()
+}
+
+func (p *pacer) overLoop(feed func(func(int, *slot))) {
+	l := event.New("bench")
+	handlers := []*event.Handler{
+		l.Handler("top", event.Critical), l.Handler("high", event.High),
+		l.Handler("normal", event.Normal), l.Handler("background", event.Background),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(context.Background()) }()
+	feed(func(class int, s *slot) {
+		for handlers[class].Post(s.f) != nil { // full: the machine stood still
+			runtime.Gosched()
+		}
+	})
+	l.Stop()
+	<-ended
+}
+
+// overChannels is the same load over four channels, the first served first.
+func (p *pacer) overChannels(feed func(func(int, *slot))) {
+	var c [4]chan func()
+	for i := range c {
+		c[i] = make(chan func(), 16384)
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if f := firstOf(c); f != nil {
+				f()
+				continue
+			}
+			select {
+			case f := <-c[0]:
+				f()
+			case f := <-c[1]:
+				f()
+			case f := <-c[2]:
+				f()
+			case f := <-c[3]:
+				f()
+			case <-quit:
+				return
+			}
+		}
+	}()
+	feed(func(class int, s *slot) { c[class] <- s.f })
+	close(quit)
+	<-ended
+}
+
+// firstOf takes from the first channel that has something.
+func firstOf(c [4]chan func()) func() {
+	for i := range c {
+		select {
+		case f := <-c[i]:
+			return f
+		default:
+		}
+	}
+	return nil
+}
+
+// hiccupMeter is a process that only sleeps, and knows how much too long.
+type hiccupMeter struct {
+	cmd *exec.Cmd
+	out strings.Builder
+}
+
+func startHiccups() (*hiccupMeter, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("start hiccup meter: %w", err)
+	}
+	m := &hiccupMeter{cmd: exec.Command(self, hiccupWord)}
+	m.cmd.Stdout = &m.out
+	if err := m.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start hiccup meter: %w", err)
+	}
+	return m, nil
+}
+
+// stop returns the p99.9 in µs.
+func (m *hiccupMeter) stop() (float64, error) {
+	if err := m.cmd.Process.Signal(os.Interrupt); err != nil {
+		return 0, fmt.Errorf("stop hiccup meter: %w", err)
+	}
+	if err := m.cmd.Wait(); err != nil {
+		return 0, fmt.Errorf("stop hiccup meter: %w", err)
+	}
+	v, err := strconv.ParseFloat(strings.TrimSpace(m.out.String()), 64)
+	if err != nil {
+		return 0, fmt.Errorf("read hiccup meter: %w", err)
+	}
+	return v, nil
+}
+
+// hiccupWord makes this program the meter.
+const hiccupWord = "hiccup-meter"
+
+// hiccups measures until interrupted how much longer than 1 ms a sleep of 1 ms
+// takes, and prints the p99.9 in µs.
+func hiccups(interrupted <-chan os.Signal) {
+	const period = time.Millisecond
+	var late []float64
+	for {
+		select {
+		case <-interrupted:
+			fmt.Println(quantile(late, 0.999))
+			return
+		default:
+		}
+		begin := time.Now()
+		time.Sleep(period)
+		late = append(late, float64(time.Since(begin)-period)/1e3)
+	}
+}
