@@ -10,16 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"godwit/cluster/bus/local"
 	"godwit/cluster/health"
-	"godwit/cluster/wire"
+	"godwit/cmd/internal/program"
 	"godwit/controlplane/bgp"
 	"godwit/event"
 	"godwit/fib"
@@ -52,7 +49,7 @@ our routes and wait for the next speaker (graceful restart, RFC 4724).`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version(),
+		Version:       program.Version(),
 		RunE:          func(*cobra.Command, []string) error { return run(o) },
 	}
 	f := c.Flags()
@@ -73,11 +70,7 @@ func run(o options) error {
 		o.name = "bgp-" + o.vrf
 	}
 	level := new(slog.LevelVar)
-	var handler slog.Handler = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})
-	if os.Getenv("GODWIT_LOG_FORMAT") == "json" {
-		handler = slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})
-	}
-	log := slog.New(handler).With("module", o.name)
+	log := program.Logger(os.Stderr, level).With("module", o.name)
 
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
@@ -97,7 +90,7 @@ func run(o options) error {
 	defer live.Close()
 	s := bgp.NewSpeaker(loop, bgp.Options{
 		VRF: o.vrf, RunDir: o.runDir, Log: log, Level: level, Tuner: bgp.NewTuner(),
-		Module: wire.ModuleInfo{Name: o.name, Role: "bgp", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now()},
+		Module: program.Info(o.name, "bgp"),
 	})
 	service, err := s.Serve(b, fib.VRF(o.vrfID))
 	if err != nil {
@@ -106,26 +99,4 @@ func run(o options) error {
 	defer service.Close()
 	s.OnSignals(signals, cancel)
 	return loop.Run(ctx)
-}
-
-// version is the version that the go command took from version control.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v, ok := strings.CutPrefix(info.Main.Version, "v"); ok {
-			return v
-		}
-	}
-	return "0.0.0-devel"
-}
-
-// revision is the commit that this program was built from.
-func revision() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return ""
 }

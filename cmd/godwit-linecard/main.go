@@ -8,21 +8,18 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"godwit/cluster/bus/local"
 	"godwit/cluster/health"
-	"godwit/cluster/wire"
+	"godwit/cmd/internal/program"
 	"godwit/dataplane/linecard"
 	"godwit/event"
 	"godwit/fib"
@@ -58,7 +55,7 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version(),
+		Version:       program.Version(),
 		RunE:          func(c *cobra.Command, _ []string) error { return run(c.Context(), f, os.Stderr) },
 	}
 	c.Flags().StringVar(&f.name, "name", "linecard", "name of this module")
@@ -78,7 +75,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log := logger(stderr).With("module", f.name)
+	log := program.Logger(stderr, nil).With("module", f.name)
 
 	b, err := local.Join(f.runDir, f.name)
 	if err != nil {
@@ -94,9 +91,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	agent, err := linecard.New(linecard.Options{
 		Card: fib.CardID(f.card), FabricDir: filepath.Join(f.runDir, "fabric"), HashSeed: seed(f.instance),
 		Bus: b, Loop: loop, Log: log,
-		Info: wire.ModuleInfo{
-			Name: f.name, Role: "linecard", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),
-		},
+		Info: program.Info(f.name, "linecard"),
 	})
 	if err != nil {
 		return err
@@ -112,33 +107,4 @@ func seed(instance string) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s/%s", host, instance)
 	return h.Sum64()
-}
-
-func logger(w io.Writer) *slog.Logger {
-	if os.Getenv("GODWIT_LOG_FORMAT") == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
-	}
-	return slog.New(slog.NewTextHandler(w, nil))
-}
-
-// version is the version that the go command took from version control.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v, ok := strings.CutPrefix(info.Main.Version, "v"); ok {
-			return v
-		}
-	}
-	return "0.0.0-devel"
-}
-
-// revision is the commit that this program was built from.
-func revision() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return ""
 }

@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -20,7 +17,7 @@ import (
 
 	"godwit/cluster/bus/local"
 	"godwit/cluster/health"
-	"godwit/cluster/wire"
+	"godwit/cmd/internal/program"
 	"godwit/controlplane/kernel"
 	"godwit/controlplane/router"
 	"godwit/event"
@@ -54,7 +51,7 @@ otherwise they stay, forwarding goes on, and the next routing engine takes over.
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version(),
+		Version:       program.Version(),
 		RunE:          func(c *cobra.Command, _ []string) error { return run(c.Context(), f, os.Stderr) },
 	}
 	c.Flags().StringVar(&f.name, "name", "router", "name of this module")
@@ -71,7 +68,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log := logger(stderr).With("module", f.name)
+	log := program.Logger(stderr, nil).With("module", f.name)
 
 	b, err := local.Join(f.runDir, f.name)
 	if err != nil {
@@ -88,9 +85,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	r := router.New(router.Options{
 		Instance: f.instance, RunDir: f.runDir, StateDir: f.stateDir, Config: f.config, Parent: os.Getppid(),
 		Loop: loop, Bus: b, Host: host, Leftovers: host, Log: log,
-		Info: wire.ModuleInfo{
-			Name: f.name, Role: "router", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),
-		},
+		Info: program.Info(f.name, "router"),
 	})
 	if err := r.Start(); err != nil {
 		return errors.Join(err, r.Close(false))
@@ -102,33 +97,4 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 		err = nil
 	}
 	return errors.Join(err, r.Close(clean))
-}
-
-func logger(w io.Writer) *slog.Logger {
-	if os.Getenv("GODWIT_LOG_FORMAT") == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
-	}
-	return slog.New(slog.NewTextHandler(w, nil))
-}
-
-// version is the version that the go command took from version control.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v, ok := strings.CutPrefix(info.Main.Version, "v"); ok {
-			return v
-		}
-	}
-	return "0.0.0-devel"
-}
-
-// revision is the commit that this program was built from.
-func revision() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return ""
 }

@@ -10,15 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"godwit/cluster/supervisor"
-	"godwit/cluster/wire"
+	"godwit/cmd/internal/program"
 )
 
 func main() {
@@ -40,7 +37,7 @@ dies. A second signal kills the modules instead of waiting for them.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version(),
+		Version:       program.Version(),
 		RunE: func(*cobra.Command, []string) error {
 			return run(cfg, format, record)
 		},
@@ -71,7 +68,7 @@ func run(cfg supervisor.Config, format, record string) (err error) {
 	}
 	cfg.Log = slog.New(handler).With("module", "supervisor")
 	cfg.Stderr = os.Stderr
-	cfg.Env = []string{"GODWIT_LOG_FORMAT=" + format}
+	cfg.Env = []string{program.LogFormat + "=" + format}
 	if err := absolute(&cfg.RunDir, &cfg.StateDir, &cfg.TrustDir, &cfg.TrustRoot, &cfg.ConfigFile); err != nil {
 		return err
 	}
@@ -84,9 +81,7 @@ func run(cfg supervisor.Config, format, record string) (err error) {
 	} else if err := absolute(&cfg.LibDir); err != nil {
 		return err
 	}
-	cfg.Self = wire.ModuleInfo{
-		Name: "supervisor", Role: "supervisor", Version: version(), BuildID: revision(), PID: os.Getpid(), Started: time.Now(),
-	}
+	cfg.Self = program.Info("supervisor", "supervisor")
 	if record != "" {
 		f, err := os.OpenFile(record, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 		if err != nil {
@@ -118,26 +113,4 @@ func absolute(paths ...*string) error {
 		*p = abs
 	}
 	return errors.Join(errs...)
-}
-
-// version is the version that the go command took from version control.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v, ok := strings.CutPrefix(info.Main.Version, "v"); ok {
-			return v
-		}
-	}
-	return "0.0.0-devel"
-}
-
-// revision is the commit that this program was built from.
-func revision() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return ""
 }
