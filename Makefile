@@ -37,15 +37,17 @@ build: ## Build static binaries into bin/, with a development key, modules signe
 	@$(MAKE) --no-print-directory sign
 	@ls -l bin | awk 'NR > 1 { printf "   bin/%-18s %6.1f MB\n", $$9, $$5 / 1e6 }'
 
-# The development key is made once and never leaves build/.
+# The development key is made once and never leaves build/. It is marked: only a
+# trust store that allows development keys takes it.
 keys: $(KEYS)/trust/dev.pem
 
 $(KEYS)/trust/dev.pem:
 	@install -d -m 700 $(KEYS)
-	@install -d -m 755 $(KEYS)/trust
+	@rm -rf $(KEYS)/trust
 	@rm -f $(KEYS)/dev.key $(KEYS)/dev.pem
-	@bin/godwit-sign key generate $(KEYS)/dev >/dev/null
-	@mv $(KEYS)/dev.pem $@
+	@bin/godwit-sign key generate --development $(KEYS)/dev >/dev/null
+	@bin/godwit-sign key trust --allow-development --trust $(KEYS)/trust $(KEYS)/dev.pem >/dev/null
+	@rm $(KEYS)/dev.pem
 	@echo "   new development key $$(bin/godwit-sign key id $@ | cut -d' ' -f1): $(KEYS)/dev.key, trusted by $(KEYS)/trust"
 
 sign: keys

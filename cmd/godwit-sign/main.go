@@ -1,5 +1,5 @@
-// Command godwit-sign makes signing keys and signs, verifies and
-// inspects modules. It needs no router and no network.
+// Command godwit-sign makes signing keys and signs, verifies and inspects
+// modules, without the rest of godwit: for the machine that has the keys.
 package main
 
 import (
@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"godwit/controlplane/cli/signing"
 )
 
 func main() {
@@ -34,6 +36,7 @@ Keys are Ed25519 in PEM (PKCS #8 and SubjectPublicKeyInfo): openssl reads and ma
 		SilenceErrors: true,
 	}
 	root.SetOut(os.Stdout)
-	root.AddCommand(keyCommand(), signCommand(), verifyCommand(), inspectCommand())
+	root.AddCommand(signing.KeyCommand())
+	root.AddCommand(signing.Commands()...)
 	return root
 }

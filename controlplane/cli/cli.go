@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"godwit/controlplane/cli/signing"
 	"godwit/controlplane/mgmt"
 )
 
@@ -93,7 +94,7 @@ func (e *Env) root() *cobra.Command {
 	reset := e.group("reset", "restart a session", resetCommands())
 	request := e.group("request", "ask the router to do something", nil)
 	request.AddCommand(e.group("fib", "ask the line cards", requestFIBCommands()))
-	root.AddCommand(show, clear, reset, request)
+	root.AddCommand(show, clear, reset, request, signing.KeyCommand(), signing.ModuleCommand())
 	for _, c := range plainCommands() {
 		root.AddCommand(e.command(c))
 	}

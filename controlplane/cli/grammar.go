@@ -38,6 +38,7 @@ func showCommands() []command {
 			run:   shown(askNeighbors, textNeighbors)},
 		{name: "bgp", help: "show the BGP speakers and their peers", words: []word{vrfWord}, run: shown(askBGP, textBGP)},
 		{name: "bus", help: "show the bus's name table", run: shown(askBus, textBus)},
+		securityCommand,
 		{name: "events", help: "show the event loops: queues, handlers, latencies",
 			example: "  godwit show events\n  godwit show events cpu router\n  godwit show events trace linecard-1",
 			words:   eventViews, run: showEvents},

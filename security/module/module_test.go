@@ -419,6 +419,13 @@ func TestPathSwapped(t *testing.T) {
 		"hard link": func(f *fixture, path string) error {
 			return errors.Join(os.Remove(path), os.WriteFile(f.path("evil"), evil, 0o755), os.Link(f.path("evil"), path))
 		},
+		"bind mount": func(f *fixture, path string) error {
+			if err := os.WriteFile(f.path("evil"), evil, 0o755); err != nil {
+				return err
+			}
+			f.t.Cleanup(func() { f.must(unix.Unmount(path, unix.MNT_DETACH)) })
+			return unix.Mount(f.path("evil"), path, "", unix.MS_BIND, "")
+		},
 		"removed": func(f *fixture, path string) error { return os.Remove(path) },
 	}
 	for name, swap := range swaps {

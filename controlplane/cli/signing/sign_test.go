@@ -1,4 +1,4 @@
-package main
+package signing
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 // bench is a directory with a static program in it, and the tool.
@@ -19,7 +21,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	b := &bench{t, t.TempDir()}
-	cmd := exec.Command("go", "build", "-o", b.path("prog"), "../../security/elfsig/testdata/hello")
+	cmd := exec.Command("go", "build", "-o", b.path("prog"), "../../../security/elfsig/testdata/hello")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
@@ -32,7 +34,8 @@ func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 // run calls the tool; arguments with "@/" in front are files of the directory.
 func (b *bench) run(line string) (string, error) {
 	b.t.Helper()
-	c := command()
+	c := &cobra.Command{Use: "godwit", SilenceUsage: true, SilenceErrors: true}
+	c.AddCommand(KeyCommand(), ModuleCommand())
 	var out bytes.Buffer
 	c.SetOut(&out)
 	c.SetArgs(strings.Fields(strings.ReplaceAll(line, "@", b.dir)))
@@ -67,16 +70,16 @@ func TestCeremony(t *testing.T) {
 	if st, err := os.Stat(b.path("release.key")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("private key: %v, %v", st.Mode(), err)
 	}
-	b.fails("inspect @/prog", "no signature section")
-	b.fails("verify --key @/release.pem @/prog", "no signature section")
-	b.ok("sign --key @/release.key --role bgp --name godwit-bgp --version 1.2.3 --min-version 1.0.0 --not-after 720h --caps net_bind_service -o @/m @/prog",
+	b.fails("module inspect @/prog", "no signature section")
+	b.fails("module verify --key @/release.pem @/prog", "no signature section")
+	b.ok("module sign --key @/release.key --role bgp --name godwit-bgp --version 1.2.3 --min-version 1.0.0 --not-after 720h --caps net_bind_service -o @/m @/prog",
 		"/m: signed as godwit-bgp 1.2.3, role bgp, key ")
-	b.ok("verify --key @/release.pem @/m", "good signature")
-	b.ok("inspect @/m", "not verified", "godwit-bgp", "1.2.3", "net_bind_service", "static           true")
-	b.fails("inspect @/prog", "no signature section") // the input stayed as it was
-	b.fails("verify --key @/release.pem --role router @/m", `signed as "bgp", wanted as "router"`)
+	b.ok("module verify --key @/release.pem @/m", "good signature")
+	b.ok("module inspect @/m", "not verified", "godwit-bgp", "1.2.3", "net_bind_service", "static           true")
+	b.fails("module inspect @/prog", "no signature section") // the input stayed as it was
+	b.fails("module verify --key @/release.pem --role router @/m", `signed as "bgp", wanted as "router"`)
 	b.ok("key generate @/other")
-	b.fails("verify --key @/other.pem @/m", "signed with key")
+	b.fails("module verify --key @/other.pem @/m", "signed with key")
 	id, err := b.run("key id @/release.pem @/release.key")
 	if err != nil {
 		t.Fatal(err)
@@ -92,11 +95,11 @@ func TestCeremony(t *testing.T) {
 	if err := os.Rename(b.path("release.pem"), b.path("trust/release.pem")); err != nil {
 		t.Fatal(err)
 	}
-	b.ok("verify --trust @/trust @/m", "good signature")
+	b.ok("module verify --trust @/trust @/m", "good signature")
 	if err := os.WriteFile(b.path("trust/revoked"), []byte("key "+lines[0]+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b.fails("verify --trust @/trust @/m", "revoked")
+	b.fails("module verify --trust @/trust @/m", "revoked")
 
 	data, err := os.ReadFile(b.path("m"))
 	if err != nil {
@@ -109,14 +112,14 @@ func TestCeremony(t *testing.T) {
 	if err := os.Remove(b.path("trust/revoked")); err != nil {
 		t.Fatal(err)
 	}
-	b.fails("verify --trust @/trust @/m", "does not match")
+	b.fails("module verify --trust @/trust @/m", "does not match")
 }
 
 func TestInspectJSON(t *testing.T) {
 	b := newBench(t)
 	b.ok("key generate @/k")
-	b.ok("sign --key @/k.key --role linecard --not-before 2026-01-02 --not-after 2036-01-02T03:04:05Z @/prog")
-	out, err := b.run("inspect --json @/prog")
+	b.ok("module sign --key @/k.key --role linecard --not-before 2026-01-02 --not-after 2036-01-02T03:04:05Z @/prog")
+	out, err := b.run("module inspect --json @/prog")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +136,7 @@ func TestInspectJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.ok("sign --key @/k.key --role bgp @/prog")
+	b.ok("module sign --key @/k.key --role bgp @/prog")
 	if after, err := os.Stat(b.path("prog")); err != nil || after.Size() != before.Size() || after.Mode() != before.Mode() {
 		t.Errorf("signed again: %v, before %v (%v)", after, before, err)
 	}
@@ -146,25 +149,25 @@ func TestMistakes(t *testing.T) {
 	b := newBench(t)
 	b.ok("key generate @/k")
 	for line, want := range map[string]string{
-		"sign @/prog":                                            "required flag",
-		"sign --key @/k.pem --role bgp @/prog":                   "chmod 600",
-		"sign --key @/none --role bgp @/prog":                    "no such file",
-		"sign --key @/k.key --role bgp @/none":                   "no such file",
-		"sign --key @/k.key --role bgp @/k.pem":                  "not a well-formed",
-		"sign --key @/k.key --role bgp /dev/null":                "not a regular file",
-		"sign --key @/k.key --role BGP @/prog":                   "lower-case",
-		"sign --key @/k.key --role bgp --caps fly @/prog":        "capabilities(7)",
-		"sign --key @/k.key --role bgp --version 1 @/prog":       "MAJOR.MINOR.PATCH",
-		"sign --key @/k.key --role bgp --not-after never @/prog": "want 2026-11-22",
-		"sign --key @/k.key --role bgp -o @/none/prog @/prog":    "write",
-		"verify @/prog":                         "at least one of the flags",
-		"verify --key @/k.pem --trust @ @/prog": "none of the others",
-		"verify --trust @/none @/prog":          "trust store",
-		"verify --key @/k.key @/prog":           "PEM block",
-		"key id @/prog":                         "public key",
-		"key generate @/none/k":                 "write key",
-		"frobnicate":                            "unknown command",
-		"sign --key @/k.key --role bgp --not-after 2020-01-01 --not-before 2021-01-01 @/prog": "ends before it begins",
+		"module sign @/prog":                                            "required flag",
+		"module sign --key @/k.pem --role bgp @/prog":                   "chmod 600",
+		"module sign --key @/none --role bgp @/prog":                    "no such file",
+		"module sign --key @/k.key --role bgp @/none":                   "no such file",
+		"module sign --key @/k.key --role bgp @/k.pem":                  "not a well-formed",
+		"module sign --key @/k.key --role bgp /dev/null":                "not a regular file",
+		"module sign --key @/k.key --role BGP @/prog":                   "lower-case",
+		"module sign --key @/k.key --role bgp --caps fly @/prog":        "capabilities(7)",
+		"module sign --key @/k.key --role bgp --version 1 @/prog":       "MAJOR.MINOR.PATCH",
+		"module sign --key @/k.key --role bgp --not-after never @/prog": "want 2026-11-22",
+		"module sign --key @/k.key --role bgp -o @/none/prog @/prog":    "write",
+		"module verify @/prog":                                          "at least one of the flags",
+		"module verify --key @/k.pem --trust @ @/prog":                  "none of the others",
+		"module verify --trust @/none @/prog":                           "trust store",
+		"module verify --key @/k.key @/prog":                            "PEM block",
+		"key id @/prog":                                                 "public key",
+		"key generate @/none/k":                                         "write key",
+		"frobnicate":                                                    "unknown command",
+		"module sign --key @/k.key --role bgp --not-after 2020-01-01 --not-before 2021-01-01 @/prog": "ends before it begins",
 	} {
 		b.fails(line, want)
 	}

@@ -1,4 +1,4 @@
-package main
+package signing
 
 import (
 	"crypto/ed25519"
@@ -18,18 +18,22 @@ import (
 
 // signFlags are the flags of "sign".
 type signFlags struct {
-	key, output, notBefore, notAfter, caps string
-	header                                 elfsig.Header
+	key, passphrase, output, notBefore, notAfter, caps string
+	detached                                           bool
+	header                                             elfsig.Header
 }
 
 func signCommand() *cobra.Command {
 	var f signFlags
 	c := &cobra.Command{
-		Use:   "sign --key FILE --role ROLE MODULE",
-		Short: "Sign a static ELF executable in place (or to --output)",
+		Use:   "sign --key FILE --role ROLE FILE",
+		Short: "Sign a static ELF executable in place (or to --output), or any file with --detached",
 		Long: `Sign puts a signature section into the file; signing again replaces it. The
 version is that of the Go build and the name the file's unless flags say otherwise.
-Strip before you sign: any change of the file breaks the signature.`,
+Strip before you sign: any change of the file breaks the signature.
+
+What is not ELF (eBPF objects, configurations, images, scripts) gets a file of its
+own with the signature, FILE.sig: --detached.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return sign(c, &f, args[0]) },
 	}
@@ -42,18 +46,16 @@ Strip before you sign: any change of the file breaks the signature.`,
 	fl.StringVar(&f.header.BuildID, "build-id", "", "build id (default: the file's)")
 	fl.StringVar(&f.notBefore, "not-before", "", "valid from: 2026-11-22 or RFC 3339")
 	fl.StringVar(&f.notAfter, "not-after", "", "valid until: 2026-11-22, RFC 3339, or a duration as 720h")
+	fl.BoolVar(&f.detached, "detached", false, "write the signature to FILE.sig; the file stays as it is")
+	passphraseFlag(c, &f.passphrase)
 	fl.StringVar(&f.caps, "caps", "", "Linux capabilities it needs: net_admin,net_raw,bpf")
 	fl.StringVarP(&f.output, "output", "o", "", "write the signed file here")
-	for _, name := range []string{"key", "role"} {
-		if err := c.MarkFlagRequired(name); err != nil {
-			panic(err) // no such flag: a mistake above
-		}
-	}
+	required(c, "key", "role")
 	return c
 }
 
 func sign(c *cobra.Command, f *signFlags, path string) error {
-	key, err := elfsig.ReadPrivateKeyFile(f.key, nil)
+	key, err := elfsig.ReadPrivateKeyFile(f.key, passphrase(f.passphrase))
 	if err != nil {
 		return err
 	}
@@ -73,19 +75,35 @@ func sign(c *cobra.Command, f *signFlags, path string) error {
 	if f.header.Version == "" {
 		f.header.Version = buildVersion(path)
 	}
-	out := f.output
-	if out == "" {
-		out = path
-	}
-	if err := elfsig.SignFile(path, out, f.header, key); err != nil {
-		return err
-	}
-	s, err := elfsig.ParseFile(out)
+	s, out, err := signFile(f, path, key)
 	if err != nil {
 		return err
 	}
 	c.Printf("%s: signed as %s %s, role %s, key %s\n", out, s.Name, s.Version, s.Role, s.KeyID)
 	return nil
+}
+
+// signFile returns the signature and the file it is in.
+func signFile(f *signFlags, path string, key ed25519.PrivateKey) (*elfsig.Signed, string, error) {
+	out := f.output
+	if f.detached {
+		if out == "" {
+			out = path + elfsig.DetachedSuffix
+		}
+		if err := elfsig.SignFileDetached(path, out, f.header, key); err != nil {
+			return nil, "", err
+		}
+		s, err := elfsig.ParseFileDetached(path, out)
+		return s, out, err
+	}
+	if out == "" {
+		out = path
+	}
+	if err := elfsig.SignFile(path, out, f.header, key); err != nil {
+		return nil, "", err
+	}
+	s, err := elfsig.ParseFile(out)
+	return s, out, err
 }
 
 // buildVersion is the version that the go command put into the file. A build
@@ -116,19 +134,22 @@ func parseDate(s string, now time.Time) (time.Time, error) {
 }
 
 func verifyCommand() *cobra.Command {
-	var key, store, role string
+	var key, store, root, role, sig string
 	c := &cobra.Command{
-		Use:   "verify (--key PUBLIC | --trust DIR) MODULE...",
-		Short: "Check modules against a public key or a trust store",
+		Use:   "verify (--key PUBLIC | --trust DIR) FILE...",
+		Short: "Check modules, or files with detached signatures, against a public key or a trust store",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			check, err := checker(key, store)
+			check, err := checker(key, store, root)
 			if err != nil {
 				return err
 			}
 			var errs []error
+			if sig != "" && len(args) > 1 {
+				return errors.New("one signature is of one file")
+			}
 			for _, path := range args {
-				errs = append(errs, verify(c, path, role, check))
+				errs = append(errs, verify(c, path, sig, role, check))
 			}
 			return errors.Join(errs...)
 		},
@@ -136,15 +157,21 @@ func verifyCommand() *cobra.Command {
 	c.Flags().StringVar(&key, "key", "", "public key")
 	c.Flags().StringVar(&store, "trust", "", "directory of trusted public keys, with revocations")
 	c.Flags().StringVar(&role, "role", "", "also ask for this role")
+	c.Flags().StringVar(&root, "trust-root", "", "public key that must have signed the trust store")
+	c.Flags().StringVar(&sig, "signature", "", "the file's detached signature")
 	c.MarkFlagsOneRequired("key", "trust")
 	c.MarkFlagsMutuallyExclusive("key", "trust")
 	return c
 }
 
 // checker returns the function that finds the key for a signature, or refuses it.
-func checker(key, store string) (func(*elfsig.Signed) (ed25519.PublicKey, error), error) {
+func checker(key, store, root string) (func(*elfsig.Signed) (ed25519.PublicKey, error), error) {
 	if store != "" {
-		st, err := trust.Load(store, nil)
+		rootKey, err := (&storeFlags{root: root}).rootKey()
+		if err != nil {
+			return nil, err
+		}
+		st, err := trust.Load(store, rootKey)
 		if err != nil {
 			return nil, err
 		}
@@ -169,8 +196,14 @@ func checker(key, store string) (func(*elfsig.Signed) (ed25519.PublicKey, error)
 	}, nil
 }
 
-func verify(c *cobra.Command, path, role string, check func(*elfsig.Signed) (ed25519.PublicKey, error)) error {
-	s, err := elfsig.VerifyFile(path, check)
+func verify(c *cobra.Command, path, sig, role string, check func(*elfsig.Signed) (ed25519.PublicKey, error)) error {
+	var s *elfsig.Signed
+	var err error
+	if sig != "" {
+		s, err = elfsig.VerifyFileDetached(path, sig, check)
+	} else {
+		s, err = elfsig.VerifyFile(path, check)
+	}
 	if err != nil {
 		return err
 	}
@@ -208,7 +241,7 @@ func inspectCommand() *cobra.Command {
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			for _, path := range args {
-				s, err := elfsig.ParseFile(path)
+				s, err := parse(path)
 				if err != nil {
 					return err
 				}
@@ -221,6 +254,17 @@ func inspectCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object a line")
 	return c
+}
+
+// parse takes a signed module, or a file that has its signature beside it.
+func parse(path string) (*elfsig.Signed, error) {
+	s, err := elfsig.ParseFile(path)
+	if errors.Is(err, elfsig.ErrELF) || errors.Is(err, elfsig.ErrUnsigned) {
+		if s, derr := elfsig.ParseFileDetached(path, path+elfsig.DetachedSuffix); derr == nil {
+			return s, nil
+		}
+	}
+	return s, err
 }
 
 func newReport(path string, s *elfsig.Signed) report {
