@@ -67,10 +67,10 @@ type RouteAckBody struct {
 // about 2 MiB a speaker.
 const RouteWindow = 32
 
-// RedistRoute is one connected or static route for BGP to announce.
+// RedistRoute is one route of the RIB for BGP to announce.
 type RedistRoute struct {
 	Prefix   netip.Prefix `json:"prefix"`
-	Protocol string       `json:"protocol"` // "connected", "static"
+	Protocol string       `json:"protocol"` // who has it: a prefix is announced while one does
 	Withdraw bool         `json:"withdraw,omitempty"`
 	Metric   uint32       `json:"metric,omitempty"`
 }

@@ -8,24 +8,24 @@ import (
 	"godwit/controlplane/mgmt"
 )
 
-func askTrace(ctx context.Context, e *Env, w words) (mgmt.Traces, error) {
+func askFIBTrace(ctx context.Context, e *Env, w words) (mgmt.FIBTraces, error) {
 	r := reader{w: w}
-	q := mgmt.TraceQuery{VRF: w["vrf"], Address: r.address(""), From: r.address("from"), Protocol: w["protocol"],
+	q := mgmt.FIBTraceQuery{VRF: w["vrf"], Address: r.address(""), From: r.address("from"), Protocol: w["protocol"],
 		SrcPort: uint16(r.number("source-port", 1, 65535)), DstPort: uint16(r.number("port", 1, 65535)), Card: uint16(r.number("card", 1, 65535))}
 	if r.err != nil {
-		return mgmt.Traces{}, r.err
+		return mgmt.FIBTraces{}, r.err
 	}
 	return e.client.FIBTrace(ctx, q)
 }
 
-func textTrace(w io.Writer, v mgmt.Traces) {
+func textFIBTrace(w io.Writer, v mgmt.FIBTraces) {
 	for _, t := range v.Traces {
 		fmt.Fprintf(w, "received by card %d in VRF %s\n", t.Card, t.VRF)
 		if t.Error != "" {
 			fmt.Fprintf(w, "  %s\n", t.Error)
 			continue
 		}
-		textTraceLookup(w, t)
+		textFIBTraceLookup(w, t)
 		e := t.Egress
 		if e.Interface != "" {
 			fmt.Fprintf(w, "  egress     %s on card %d, neighbor %v (%s)", e.Interface, e.Card, e.Neighbor, e.State)
@@ -41,7 +41,7 @@ func textTrace(w io.Writer, v mgmt.Traces) {
 	}
 }
 
-func textTraceLookup(w io.Writer, t mgmt.Trace) {
+func textFIBTraceLookup(w io.Writer, t mgmt.FIBTrace) {
 	if !t.Prefix.IsValid() {
 		return
 	}

@@ -23,13 +23,16 @@ func showCommands() []command {
 			words: []word{{value: "NAME", help: "this interface, with all details", fill: interfaceNames}},
 			run:   showInterfaces},
 		{name: "route", help: "show the RIB: what was learned, what was chosen, and why",
-			example: "  godwit show route vrf red\n  godwit show route vrf red 192.0.2.1 detail\n  godwit show route vrf red 10.0.0.0/8 longer protocol bgp",
+			example: "  godwit show route vrf red\n  godwit show route vrf red 192.0.2.1 detail\n  godwit show route vrf red 10.0.0.0/8 longer protocol bgp\n  godwit show route changes vrf red count 20",
 			words: []word{vrfWord, targetWord,
 				{key: "longer", help: "with a prefix: its more-specifics too"},
-				{key: "protocol", value: "WORD", help: "local, connected, static or bgp", fill: protocols},
+				{key: "protocol", value: "WORD", help: "local, connected, static, bgp; or leaked: from another VRF", fill: protocols},
 				{key: "next-hop", value: "ADDRESS", help: "through this next hop"},
+				{key: "tag", value: "N", help: "with this tag"},
 				{key: "ipv4", help: "IPv4 only"}, {key: "ipv6", help: "IPv6 only"},
-				{key: "detail", help: "all candidates, why each was chosen or not, how next hops resolve"}},
+				{key: "detail", help: "all candidates, why each was chosen or not, how next hops resolve"},
+				{key: "changes", help: "the log of what changed in the FIB, with vrf and a prefix only theirs"},
+				{key: "count", value: "N", help: "so many changes; default 100"}},
 			run: showRoute},
 		{name: "fib", help: "show the FIB of the line cards, or with no word its summary",
 			words: []word{vrfWord, cardWord, targetWord, {key: "all", help: "every route"}}, run: showFIB},
@@ -38,7 +41,6 @@ func showCommands() []command {
 			run:   shown(askNeighbors, textNeighbors)},
 		{name: "bgp", help: "show the BGP speakers and their peers", words: []word{vrfWord}, run: shown(askBGP, textBGP)},
 		{name: "bus", help: "show the bus's name table", run: shown(askBus, textBus)},
-		securityCommand,
 		{name: "events", help: "show the event loops: queues, handlers, latencies",
 			example: "  godwit show events\n  godwit show events cpu router\n  godwit show events trace linecard-1",
 			words:   eventViews, run: showEvents},
@@ -78,7 +80,7 @@ func requestFIBCommands() []command {
 				{key: "protocol", value: "WORD", help: "tcp, udp or a number; with a port udp"},
 				{key: "source-port", value: "N", help: "its source port"}, {key: "port", value: "N", help: "its destination port"},
 				{key: "card", value: "N", help: "received by this line card only"}},
-			run: shown(askTrace, textTrace)},
+			run: shown(askFIBTrace, textFIBTrace)},
 	}
 }
 
@@ -108,7 +110,7 @@ func plainCommands() []command {
 }
 
 func protocols(context.Context, *Env) []string {
-	return []string{"local", "connected", "static", "bgp"}
+	return []string{"local", "connected", "static", "bgp", "leaked"}
 }
 
 func vrfNames(ctx context.Context, e *Env) []string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"strings"
 
 	"godwit/controlplane/mgmt"
@@ -45,7 +46,7 @@ func stream[T any](e *Env, items iter.Seq2[T, error], header string, text func(i
 
 func routeQuery(w words) (mgmt.RouteQuery, error) {
 	r := reader{w: w}
-	q := mgmt.RouteQuery{VRF: w["vrf"], Longer: w.has("longer"), Protocol: w["protocol"], NextHop: r.address("next-hop"), Detail: w.has("detail")}
+	q := mgmt.RouteQuery{VRF: w["vrf"], Longer: w.has("longer"), Protocol: w["protocol"], NextHop: r.address("next-hop"), Tag: uint32(r.number("tag", 1, math.MaxUint32)), Detail: w.has("detail")}
 	q.Address, q.Prefix = r.target("")
 	switch {
 	case w.has("ipv4") && !w.has("ipv6"):
@@ -60,6 +61,9 @@ func routeQuery(w words) (mgmt.RouteQuery, error) {
 }
 
 func showRoute(ctx context.Context, e *Env, w words) error {
+	if w.has("changes") {
+		return shown(askRouteChanges, textRouteChanges)(ctx, e, w)
+	}
 	q, err := routeQuery(w)
 	if err != nil {
 		return err
@@ -70,6 +74,43 @@ func showRoute(ctx context.Context, e *Env, w words) error {
 	return stream(e, e.client.Routes(ctx, q), fmt.Sprintf("%-10s %-28s %-9s %-5s %s", "VRF", "PREFIX", "PROTOCOL", "DIST", "NEXT HOP"), textRoute)
 }
 
+func askRouteChanges(ctx context.Context, e *Env, w words) (mgmt.RouteChanges, error) {
+	r := reader{w: w}
+	q := mgmt.RouteChangeQuery{VRF: w["vrf"], Count: r.number("count", 1, 100_000)}
+	a, p := r.target("")
+	if q.Prefix = p; a.IsValid() {
+		r.fail("", "a prefix")
+	}
+	if r.err != nil {
+		return mgmt.RouteChanges{}, r.err
+	}
+	return e.client.RouteChanges(ctx, q)
+}
+
+func textRouteChanges(w io.Writer, v mgmt.RouteChanges) {
+	table(w, "TIME|VRF|PREFIX|BEFORE|NOW", func(row func(...any)) {
+		for _, c := range v.Changes {
+			row(c.Time.Format("15:04:05.000"), c.VRF, c.Prefix, installed(c.Old), installed(c.New))
+		}
+	})
+	fmt.Fprintf(w, "%d of %d changes since the start\n", len(v.Changes), v.Total)
+}
+
+func installed(x *mgmt.Installed) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%s group %d", from(x.Protocol, x.From), x.Group)
+}
+
+// from names a protocol, and the VRF that the route is leaked from.
+func from(protocol, vrf string) string {
+	if vrf == "" {
+		return protocol
+	}
+	return protocol + " from VRF " + vrf
+}
+
 func textRoute(w io.Writer, r mgmt.Route) {
 	for _, c := range r.Candidates {
 		mark := ""
@@ -78,6 +119,9 @@ func textRoute(w io.Writer, r mgmt.Route) {
 			mark = "  (not used: " + c.Reason + ")"
 		case c.Stale:
 			mark = "  (stale)"
+		}
+		if c.From != "" {
+			mark = "  (from VRF " + c.From + ")" + mark
 		}
 		fmt.Fprintf(w, "%-10s %-28s %-9s %-5d %s%s\n", r.VRF, r.Prefix, c.Protocol, c.Distance, where(c), mark)
 	}
@@ -123,7 +167,7 @@ func textRouteDetail(w io.Writer, r mgmt.Route) {
 		if c.Chosen {
 			mark = "*"
 		}
-		fmt.Fprintf(w, "%s %d. %s, distance %d", mark, i+1, c.Protocol, c.Distance)
+		fmt.Fprintf(w, "%s %d. %s, distance %d", mark, i+1, from(c.Protocol, c.From), c.Distance)
 		if c.Tag != 0 {
 			fmt.Fprintf(w, ", tag %d", c.Tag)
 		}
@@ -134,18 +178,26 @@ func textRouteDetail(w io.Writer, r mgmt.Route) {
 			fmt.Fprintf(w, ": %s", c.Reason)
 		}
 		fmt.Fprintf(w, "\n     packets: %s\n", where(c))
-		for _, n := range c.NextHops {
-			usable := ""
-			if !n.Usable {
-				usable = " (not usable)"
-			}
-			fmt.Fprintf(w, "     next hop %s%s\n", strings.TrimSpace(dash(n.Address)+" "+n.Interface), usable)
-			for _, step := range n.Chain {
-				fmt.Fprintf(w, "       %s\n", step)
-			}
-		}
+		textNextHops(w, "next hop", c.NextHops)
+		textNextHops(w, "tracks", c.Tracks)
 		for _, p := range c.Paths {
 			fmt.Fprintf(w, "     BGP path from %v (AS %d): next hop %v, local preference %d, MED %d, AS path length %d\n", p.Peer, p.PeerAS, p.NextHop, p.LocalPref, p.MED, p.ASPathLen)
+		}
+	}
+}
+
+func textNextHops(w io.Writer, what string, list []mgmt.RouteNextHop) {
+	for _, n := range list {
+		name := strings.TrimSpace(dash(n.Address) + " " + n.Interface)
+		if n.VRF != "" {
+			name += " in VRF " + n.VRF
+		}
+		if !n.Usable {
+			name += " (not usable)"
+		}
+		fmt.Fprintf(w, "     %s %s\n", what, name)
+		for _, step := range n.Chain {
+			fmt.Fprintf(w, "       %s\n", step)
 		}
 	}
 }

@@ -90,11 +90,26 @@ func textModules(w io.Writer, v mgmt.Modules) {
 func askVRFs(ctx context.Context, e *Env, _ words) (mgmt.VRFs, error) { return e.client.VRFs(ctx) }
 
 func textVRFs(w io.Writer, v mgmt.VRFs) {
-	table(w, "VRF|ID|IPV4 ROUTES|IPV6 ROUTES|NAMESPACE|INTERFACES", func(row func(...any)) {
+	table(w, "VRF|ID|IPV4 ROUTES|IPV6 ROUTES|LEAKED|LIMIT|NAMESPACE|INTERFACES", func(row func(...any)) {
 		for _, r := range v.VRFs {
-			row(r.Name, r.ID, r.Routes4, r.Routes6, r.NetNS, strings.Join(r.Interfaces, " "))
+			row(r.Name, r.ID, r.Routes4, r.Routes6, r.Leaked, limitOf(r), r.NetNS, strings.Join(r.Interfaces, " "))
 		}
 	})
+}
+
+// limitOf says how full a VRF is, if it has a limit.
+func limitOf(v mgmt.VRF) string {
+	if v.Limit == 0 {
+		return "-"
+	}
+	s := fmt.Sprintf("%d of %d", v.Prefixes, v.Limit)
+	if v.LimitState != "clear" {
+		s += ", " + v.LimitState
+	}
+	if v.Refused > 0 {
+		s += fmt.Sprintf(", %d refused", v.Refused)
+	}
+	return s
 }
 
 func showInterfaces(ctx context.Context, e *Env, w words) error {

@@ -40,10 +40,13 @@ func (c *Card) fillDefaults() {
 
 func (v *VRF) fillDefaults() {
 	for i := range v.Static {
-		setIfZero(&v.Static[i].Distance, DefaultStaticDistance)
+		setIfZero(&v.Static[i].Distance, max(v.Distances.Static, DefaultStaticDistance))
 		for j := range v.Static[i].Via {
 			setIfZero(&v.Static[i].Via[j].Weight, 1)
 		}
+	}
+	if v.Limit.Routes != 0 {
+		setIfZero(&v.Limit.Action, "warn")
 	}
 	if v.BGP == nil {
 		return

@@ -10,10 +10,11 @@ import (
 
 // Config is one configuration. configs/reference.yaml explains every key.
 type Config struct {
-	System     System      `yaml:"system"`
-	Cards      []Card      `yaml:"cards"`
-	VRFs       []VRF       `yaml:"vrfs"`
-	Interfaces []Interface `yaml:"interfaces"`
+	System      System       `yaml:"system"`
+	Cards       []Card       `yaml:"cards"`
+	PrefixLists []PrefixList `yaml:"prefix-lists,omitempty"`
+	VRFs        []VRF        `yaml:"vrfs"`
+	Interfaces  []Interface  `yaml:"interfaces"`
 }
 
 // System is what concerns the whole router.
@@ -59,10 +60,55 @@ type Neighbor struct {
 
 // VRF is one routing instance. "default" exists without being listed.
 type VRF struct {
-	Name   string   `yaml:"name"`
-	ID     uint32   `yaml:"id,omitempty"` // default: made from the name
-	Static []Static `yaml:"static,omitempty"`
-	BGP    *BGP     `yaml:"bgp,omitempty"`
+	Name             string     `yaml:"name"`
+	ID               uint32     `yaml:"id,omitempty"` // default: made from the name
+	ResolveByDefault bool       `yaml:"resolve-by-default,omitempty"`
+	Distances        Distances  `yaml:"distances,omitempty"`
+	Limit            RouteLimit `yaml:"limit,omitempty"`
+	Import           []Leak     `yaml:"import,omitempty"`
+	Export           []Leak     `yaml:"export,omitempty"`
+	Static           []Static   `yaml:"static,omitempty"`
+	BGP              *BGP       `yaml:"bgp,omitempty"`
+}
+
+// Distances are the administrative distances of a VRF's protocols; 0 is the default.
+type Distances struct {
+	Static uint8 `yaml:"static,omitempty"`
+	EBGP   uint8 `yaml:"ebgp,omitempty"`
+	IBGP   uint8 `yaml:"ibgp,omitempty"`
+}
+
+// RouteLimit bounds the prefixes of a VRF, both families together.
+type RouteLimit struct {
+	Routes uint32 `yaml:"routes,omitempty"` // 0: no limit
+	Warn   uint8  `yaml:"warn,omitempty"`   // percent
+	Action string `yaml:"action,omitempty"` // warn (default), refuse
+}
+
+// Leak says which routes a VRF gives to others, or takes from them: those of
+// VRFs that export a target go to VRFs that import it, as far as both filters
+// let them. Alone, the target may be written without its key.
+type Leak struct {
+	Target     string   `yaml:"target" short:"true"` // 65000:1 or 192.0.2.1:1
+	PrefixList string   `yaml:"prefix-list,omitempty"`
+	Protocols  []string `yaml:"protocols,omitempty"`
+	Tags       []uint32 `yaml:"tags,omitempty"`
+	Distance   uint8    `yaml:"distance,omitempty"` // import only; default: the route's
+}
+
+// PrefixList is a list of rules for prefixes; the first that fits decides, and
+// if none does the answer is no.
+type PrefixList struct {
+	Name  string       `yaml:"name"`
+	Rules []PrefixRule `yaml:"rules"`
+}
+
+// PrefixRule fits a prefix, or with GE or LE those inside of it of such a length.
+type PrefixRule struct {
+	Prefix netip.Prefix `yaml:"prefix" short:"true"`
+	GE     uint8        `yaml:"ge,omitempty"`
+	LE     uint8        `yaml:"le,omitempty"`
+	Deny   bool         `yaml:"deny,omitempty"`
 }
 
 // Static is a static route. Exactly one of Via (one or several: ECMP),
@@ -74,6 +120,14 @@ type Static struct {
 	Reject    bool         `yaml:"reject,omitempty"`
 	Distance  uint8        `yaml:"distance,omitempty"` // default 1
 	Tag       uint32       `yaml:"tag,omitempty"`
+	Track     []Track      `yaml:"track,omitempty"` // all have to be reachable, or up
+}
+
+// Track is what a static route depends on beside its next hops.
+type Track struct {
+	Address   netip.Addr `yaml:"address,omitempty"`
+	Interface string     `yaml:"interface,omitempty"`
+	VRF       string     `yaml:"vrf,omitempty"` // default: the route's
 }
 
 // Via is one next hop of a static route: an address (resolved recursively), an
@@ -81,6 +135,7 @@ type Static struct {
 type Via struct {
 	Address   netip.Addr `yaml:"address,omitempty"`
 	Interface string     `yaml:"interface,omitempty"`
+	VRF       string     `yaml:"vrf,omitempty"` // of the next hop; default: the route's
 	Weight    uint8      `yaml:"weight,omitempty"`
 }
 
@@ -91,8 +146,16 @@ type BGP struct {
 	Port            uint16         `yaml:"port,omitempty"`
 	GracefulRestart *time.Duration `yaml:"graceful-restart,omitempty"` // restart time offered; default 120s; 0s is off
 	Multipath       int            `yaml:"multipath,omitempty"`        // default 1
-	Redistribute    []string       `yaml:"redistribute,omitempty"`     // connected, static
+	Redistribute    []Redistribute `yaml:"redistribute,omitempty"`
 	Neighbors       []BGPNeighbor  `yaml:"neighbors"`
+}
+
+// Redistribute says which routes BGP announces. Alone, the source may be
+// written without its key.
+type Redistribute struct {
+	From       string   `yaml:"from" short:"true"` // connected, static, leaked
+	PrefixList string   `yaml:"prefix-list,omitempty"`
+	Tags       []uint32 `yaml:"tags,omitempty"`
 }
 
 // BGPNeighbor is one peer.

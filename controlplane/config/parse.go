@@ -181,6 +181,10 @@ func (p *parser) decode(n *yaml.Node, v reflect.Value, path string) {
 }
 
 func (p *parser) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
+	if i, ok := shortField(v.Type()); ok && n.Kind == yaml.ScalarNode {
+		p.decode(n, v.Field(i), join(path, keyOf(v.Type().Field(i))))
+		return
+	}
 	if n.Kind != yaml.MappingNode {
 		p.fail(n, path, "keys: "+strings.Join(keysOf(v.Type()), ", "), "want a mapping of keys, found %s", kindName(n))
 		return

@@ -55,6 +55,14 @@ func scalar(tag, value string) *yaml.Node {
 }
 
 func encodeStruct(v reflect.Value) (*yaml.Node, error) {
+	if i, ok := shortField(v.Type()); ok {
+		rest := reflect.New(v.Type()).Elem()
+		rest.Set(v)
+		rest.Field(i).SetZero()
+		if rest.IsZero() && !v.Field(i).IsZero() {
+			return encode(v.Field(i))
+		}
+	}
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i := range v.NumField() {
 		field := v.Type().Field(i)

@@ -37,11 +37,14 @@ func (v *validator) fail(path, hint, format string, args ...any) {
 func (v *validator) validate() {
 	v.checkName("system.hostname", v.c.System.Hostname, 63)
 	v.checkCards()
+	v.checkPrefixLists()
 	v.checkVRFs()
 	v.checkInterfaces()
 	v.checkAddresses()
 	for i := range v.c.VRFs {
 		v.checkStatics(v.vrfPath(i), &v.c.VRFs[i])
+		v.checkLeaks(v.vrfPath(i), &v.c.VRFs[i])
+		v.checkLimit(v.vrfPath(i)+".limit", &v.c.VRFs[i].Limit)
 		if v.c.VRFs[i].BGP != nil {
 			v.checkBGP(v.vrfPath(i)+".bgp", &v.c.VRFs[i])
 		}

@@ -38,6 +38,12 @@ func (v *validator) checkStatics(path string, vrf *VRF) {
 		for j, via := range s.Via {
 			v.checkVia(fmt.Sprintf("%s.via[%d]", at, j), vrf, s, via)
 		}
+		if len(s.Track) > maxTracks {
+			v.fail(at+".track", fmt.Sprintf("at most %d", maxTracks), "%d tracked", len(s.Track))
+		}
+		for j, x := range s.Track {
+			v.checkTrack(fmt.Sprintf("%s.track[%d]", at, j), vrf, x)
+		}
 	}
 }
 
@@ -54,7 +60,22 @@ func (v *validator) checkPrefix(path string, p netip.Prefix) {
 	}
 }
 
+// inVRF finds the VRF that a next hop of another one is in, nil if there is none.
+func (v *validator) inVRF(path string, vrf *VRF, name string) *VRF {
+	if name == "" {
+		return vrf
+	}
+	in := v.c.VRF(name)
+	if in == nil {
+		v.fail(path+".vrf", suggest(name, v.vrfNames()), "there is no VRF %q", name)
+	}
+	return in
+}
+
 func (v *validator) checkVia(path string, vrf *VRF, s *Static, via Via) {
+	if vrf = v.inVRF(path, vrf, via.VRF); vrf == nil {
+		return
+	}
 	if !via.Address.IsValid() && via.Interface == "" {
 		v.fail(path, "an address, an interface, or both", "the next hop says nothing")
 		return
@@ -64,7 +85,7 @@ func (v *validator) checkVia(path string, vrf *VRF, s *Static, via Via) {
 		if f == nil {
 			v.fail(path+".interface", suggest(via.Interface, v.interfaceNames()), "there is no interface %q", via.Interface)
 		} else if f.VRF != vrf.Name {
-			v.fail(path+".interface", "an interface of this VRF", "interface %q is in VRF %q, not %q", via.Interface, f.VRF, vrf.Name)
+			v.fail(path+".interface", "an interface of the next hop's VRF; vrf: names another one", "interface %q is in VRF %q, not %q", via.Interface, f.VRF, vrf.Name)
 		}
 	}
 	if !via.Address.IsValid() {
@@ -114,7 +135,9 @@ func (v *validator) checkBGP(path string, vrf *VRF) {
 		v.fail(path+".graceful-restart", "0s to 4095s in whole seconds", "%v is out of range", d)
 	}
 	for i, r := range b.Redistribute {
-		v.oneOf(fmt.Sprintf("%s.redistribute[%d]", path, i), r, "connected", "static")
+		at := fmt.Sprintf("%s.redistribute[%d]", path, i)
+		v.oneOf(at+".from", r.From, "connected", "static", "leaked")
+		v.checkListName(at, r.PrefixList)
 	}
 	seen := map[netip.Addr]bool{}
 	for i := range b.Neighbors {

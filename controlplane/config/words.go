@@ -39,6 +39,16 @@ func fieldOf(t reflect.Type, key string) (int, bool) {
 	return 0, false
 }
 
+// shortField is the field that a plain value stands for.
+func shortField(t reflect.Type) (int, bool) {
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("short") != "" {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
 func kindName(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:

@@ -69,6 +69,11 @@ func (c *Client) Routes(ctx context.Context, q RouteQuery) iter.Seq2[Route, erro
 	return lines[Route](ctx, c, http.MethodGet, "/v1/routes", q.values())
 }
 
+// RouteChanges asks for the route change log.
+func (c *Client) RouteChanges(ctx context.Context, q RouteChangeQuery) (RouteChanges, error) {
+	return get[RouteChanges](ctx, c, "/v1/routes/changes", q.values())
+}
+
 // FIB streams the routes of the line cards.
 func (c *Client) FIB(ctx context.Context, q FIBQuery) iter.Seq2[FIBRoute, error] {
 	return lines[FIBRoute](ctx, c, http.MethodGet, "/v1/fib", q.values())
@@ -80,8 +85,8 @@ func (c *Client) FIBSummary(ctx context.Context) (FIBSummary, error) {
 }
 
 // FIBTrace asks what the line cards would do with a packet.
-func (c *Client) FIBTrace(ctx context.Context, q TraceQuery) (Traces, error) {
-	return get[Traces](ctx, c, "/v1/fib/trace", q.values())
+func (c *Client) FIBTrace(ctx context.Context, q FIBTraceQuery) (FIBTraces, error) {
+	return get[FIBTraces](ctx, c, "/v1/fib/trace", q.values())
 }
 
 // Neighbors asks for ARP and ND entries.

@@ -31,14 +31,12 @@
 //	GET    /v1/routes?vrf=&family=&address=&prefix=&longer=&protocol=&next-hop=&detail=   lines of Route
 //	GET    /v1/fib?card=&vrf=&address=&prefix=           lines of FIBRoute
 //	GET    /v1/fib/summary                               FIBSummary
-//	GET    /v1/fib/trace?vrf=&address=&from=&protocol=&source-port=&port=&card=   Traces
+//	GET    /v1/fib/trace?vrf=&address=&from=&protocol=&source-port=&port=&card=   FIBTraces
 //	GET    /v1/neighbors?vrf=&interface=&address=        Neighbors
 //	DELETE /v1/neighbors?vrf=&interface=&address=        Done
 //	GET    /v1/bgp?vrf=                                  BGP
 //	POST   /v1/bgp/reset?vrf=&address=&soft=             Done
 //	GET    /v1/bus                                       Bus
-//	GET    /v1/security                                  Security
-//	GET    /v1/security/audit?count=&denied=             Audit
 //	GET    /v1/events?module=                            Events
 //	DELETE /v1/events?module=                            Done
 //	GET    /v1/events/trace?module=                      Traces

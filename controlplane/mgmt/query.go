@@ -2,6 +2,7 @@ package mgmt
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -155,6 +156,7 @@ func (q RouteQuery) values() url.Values {
 	f.flag("longer", q.Longer)
 	f.str("protocol", q.Protocol)
 	f.addr("next-hop", q.NextHop)
+	f.num("tag", int(q.Tag))
 	f.flag("detail", q.Detail)
 	return url.Values(f)
 }
@@ -164,7 +166,7 @@ func parseRouteQuery(v url.Values) (RouteQuery, error) {
 	q := RouteQuery{
 		VRF: p.str("vrf"), Family: p.num("family", 0, 6), Address: p.addr("address"),
 		Prefix: p.prefix("prefix"), Longer: p.flag("longer"), Protocol: p.str("protocol"),
-		NextHop: p.addr("next-hop"), Detail: p.flag("detail"),
+		NextHop: p.addr("next-hop"), Tag: uint32(p.num("tag", 0, math.MaxUint32)), Detail: p.flag("detail"),
 	}
 	if q.Family != 0 && q.Family != 4 && q.Family != 6 {
 		p.fail("family", strconv.Itoa(q.Family), fmt.Errorf("want 4 or 6"))
@@ -172,6 +174,20 @@ func parseRouteQuery(v url.Values) (RouteQuery, error) {
 	if q.Address.IsValid() && q.Prefix.IsValid() {
 		p.fail("address", q.Address.String(), fmt.Errorf("not together with a prefix"))
 	}
+	return q, p.done()
+}
+
+func (q RouteChangeQuery) values() url.Values {
+	f := fields{}
+	f.str("vrf", q.VRF)
+	f.prefix("prefix", q.Prefix)
+	f.num("count", q.Count)
+	return url.Values(f)
+}
+
+func parseRouteChangeQuery(v url.Values) (RouteChangeQuery, error) {
+	p := params{v: v}
+	q := RouteChangeQuery{VRF: p.str("vrf"), Prefix: p.prefix("prefix"), Count: p.num("count", 0, 100_000)}
 	return q, p.done()
 }
 
@@ -193,7 +209,7 @@ func parseFIBQuery(v url.Values) (FIBQuery, error) {
 	return q, p.done()
 }
 
-func (q TraceQuery) values() url.Values {
+func (q FIBTraceQuery) values() url.Values {
 	f := fields{}
 	f.str("vrf", q.VRF)
 	f.addr("address", q.Address)
@@ -205,9 +221,9 @@ func (q TraceQuery) values() url.Values {
 	return url.Values(f)
 }
 
-func parseTraceQuery(v url.Values) (TraceQuery, error) {
+func parseFIBTraceQuery(v url.Values) (FIBTraceQuery, error) {
 	p := params{v: v}
-	q := TraceQuery{
+	q := FIBTraceQuery{
 		VRF: p.str("vrf"), Address: p.addr("address"), From: p.addr("from"), Protocol: p.str("protocol"),
 		SrcPort: uint16(p.num("source-port", 0, 65535)), DstPort: uint16(p.num("port", 0, 65535)), Card: uint16(p.num("card", 0, 65535)),
 	}
@@ -224,7 +240,7 @@ func parseTraceQuery(v url.Values) (TraceQuery, error) {
 }
 
 // IPProtocol is the number of the protocol.
-func (q TraceQuery) IPProtocol() (uint8, error) {
+func (q FIBTraceQuery) IPProtocol() (uint8, error) {
 	switch q.Protocol {
 	case "tcp":
 		return 6, nil

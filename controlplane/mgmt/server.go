@@ -14,8 +14,6 @@ import (
 	"os"
 	"syscall"
 	"time"
-
-	"godwit/cluster/wire"
 )
 
 // Backend answers the requests. Functions that stream call emit for each item
@@ -27,16 +25,15 @@ type Backend struct {
 	VRFs           func(context.Context) (VRFs, error)
 	Interfaces     func(ctx context.Context, name string) (Interfaces, error)
 	Routes         func(context.Context, RouteQuery, func(Route) error) error
+	RouteChanges   func(context.Context, RouteChangeQuery) (RouteChanges, error)
 	FIB            func(context.Context, FIBQuery, func(FIBRoute) error) error
 	FIBSummary     func(context.Context) (FIBSummary, error)
-	FIBTrace       func(context.Context, TraceQuery) (Traces, error)
+	FIBTrace       func(context.Context, FIBTraceQuery) (FIBTraces, error)
 	Neighbors      func(context.Context, NeighborQuery) (Neighbors, error)
 	ClearNeighbors func(context.Context, NeighborQuery) (Done, error)
 	BGP            func(ctx context.Context, vrf string) (BGP, error)
 	ResetBGP       func(context.Context, ResetQuery) (Done, error)
 	Bus            func(context.Context) (Bus, error)
-	Security       func(context.Context) (Security, error)
-	Audit          func(context.Context, wire.AuditQuery) (Audit, error)
 	Events         func(ctx context.Context, module string) (Events, error)
 	Trace          func(ctx context.Context, module string) (Traces, error)
 	ClearEvents    func(ctx context.Context, module string) (Done, error)
@@ -115,10 +112,8 @@ func routes(b Backend) http.Handler {
 	m.HandleFunc("GET /v1/modules", plain(b.Modules))
 	m.HandleFunc("GET /v1/vrfs", plain(b.VRFs))
 	m.HandleFunc("GET /v1/bus", plain(b.Bus))
-	m.HandleFunc("GET /v1/security", plain(b.Security))
-	m.HandleFunc("GET /v1/security/audit", query(parseAuditQuery, b.Audit))
 	m.HandleFunc("GET /v1/fib/summary", plain(b.FIBSummary))
-	m.HandleFunc("GET /v1/fib/trace", query(parseTraceQuery, b.FIBTrace))
+	m.HandleFunc("GET /v1/fib/trace", query(parseFIBTraceQuery, b.FIBTrace))
 	m.HandleFunc("GET /v1/interfaces", query(oneString("name"), b.Interfaces))
 	m.HandleFunc("GET /v1/bgp", query(oneString("vrf"), b.BGP))
 	m.HandleFunc("GET /v1/events", query(oneString("module"), b.Events))
@@ -129,6 +124,7 @@ func routes(b Backend) http.Handler {
 	m.HandleFunc("DELETE /v1/neighbors", query(parseNeighborQuery, b.ClearNeighbors))
 	m.HandleFunc("POST /v1/bgp/reset", query(parseResetQuery, b.ResetBGP))
 	m.HandleFunc("GET /v1/routes", stream(parseRouteQuery, b.Routes))
+	m.HandleFunc("GET /v1/routes/changes", query(parseRouteChangeQuery, b.RouteChanges))
 	m.HandleFunc("GET /v1/fib", stream(parseFIBQuery, b.FIB))
 	m.HandleFunc("POST /v1/ping", stream(parsePingQuery, b.Ping))
 	m.HandleFunc("GET /v1/config", serveConfig(b.Config))

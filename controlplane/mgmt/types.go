@@ -40,6 +40,11 @@ type VRF struct {
 	Interfaces []string `json:"interfaces"`
 	Routes4    int      `json:"routes4"` // installed prefixes
 	Routes6    int      `json:"routes6"`
+	Prefixes   int      `json:"prefixes"`         // with a candidate, both families: what the limit counts
+	Leaked     int      `json:"leaked,omitempty"` // candidates from other VRFs
+	Limit      int      `json:"limit,omitempty"`
+	LimitState string   `json:"limit_state,omitempty"` // "clear", "near", "reached"
+	Refused    uint64   `json:"refused,omitempty"`     // routes left out for the limit, since the start
 }
 
 // Interfaces lists the routed interfaces.
@@ -81,7 +86,8 @@ type Route struct {
 
 // Candidate is one protocol's offer for a prefix.
 type Candidate struct {
-	Protocol string `json:"protocol"` // "local", "connected", "static", "bgp"
+	Protocol string `json:"protocol"`       // "local", "connected", "static", "bgp"
+	From     string `json:"from,omitempty"` // VRF that it is leaked from
 	Distance uint8  `json:"distance"`
 	Tag      uint32 `json:"tag,omitempty"`
 	Kind     string `json:"kind"` // "forward", "local", "blackhole", "reject"
@@ -90,6 +96,8 @@ type Candidate struct {
 	Stale    bool   `json:"stale,omitempty"`  // kept from before a restart of the protocol
 	// NextHops are what the protocol said.
 	NextHops []RouteNextHop `json:"next_hops"`
+	// Tracks are what a static route depends on beside its next hops.
+	Tracks []RouteNextHop `json:"tracks,omitempty"`
 	// Resolved is where packets go: interface and neighbour.
 	Resolved []ResolvedHop `json:"resolved"`
 	Paths    []BGPPath     `json:"bgp_paths,omitempty"`
@@ -99,6 +107,7 @@ type Candidate struct {
 type RouteNextHop struct {
 	Address   netip.Addr `json:"address,omitzero"`
 	Interface string     `json:"interface,omitempty"`
+	VRF       string     `json:"vrf,omitempty"` // of the next hop, if not the one that the route was made in
 	Weight    uint8      `json:"weight,omitempty"`
 	Usable    bool       `json:"usable"`
 	// Chain tells how the address was resolved, one line a step (detail only).
@@ -130,9 +139,39 @@ type RouteQuery struct {
 	Address  netip.Addr   // longest match for it
 	Prefix   netip.Prefix // this prefix exactly, or with Longer it and its more-specifics
 	Longer   bool
-	Protocol string     // "connected", "static", ...
+	Protocol string     // "connected", "static", ...; "leaked": from another VRF
 	NextHop  netip.Addr // given or resolved
+	Tag      uint32     // 0: any
 	Detail   bool       // all candidates, reasons and resolution chains
+}
+
+// RouteChangeQuery selects from the route change log.
+type RouteChangeQuery struct {
+	VRF    string       // empty: all
+	Prefix netip.Prefix // it and its more-specifics
+	Count  int          // the newest so many; 0: 100
+}
+
+// RouteChanges is what the change log has, the oldest first.
+type RouteChanges struct {
+	Changes []RouteChange `json:"changes"`
+	Total   uint64        `json:"total"` // since the start, of all VRFs; the log is bounded
+}
+
+// RouteChange is one change of what forwards a prefix.
+type RouteChange struct {
+	Time   time.Time    `json:"time"`
+	VRF    string       `json:"vrf"`
+	Prefix netip.Prefix `json:"prefix"`
+	Old    *Installed   `json:"old,omitempty"` // nil: it was not in the FIB
+	New    *Installed   `json:"new,omitempty"` // nil: it is not any more
+}
+
+// Installed is a chosen route in the change log.
+type Installed struct {
+	Protocol string      `json:"protocol"`
+	From     string      `json:"from,omitempty"` // VRF that it is leaked from
+	Group    fib.GroupID `json:"group"`
 }
 
 // FIBQuery selects routes of line cards.
@@ -182,8 +221,8 @@ type FIBVRF struct {
 	Bytes   int    `json:"bytes"`
 }
 
-// TraceQuery describes a packet to trace.
-type TraceQuery struct {
+// FIBTraceQuery describes a packet to trace.
+type FIBTraceQuery struct {
 	VRF      string // empty: default
 	Address  netip.Addr
 	From     netip.Addr // zero: unspecified; it counts for the flow hash only
@@ -193,34 +232,34 @@ type TraceQuery struct {
 	Card     uint16 // that receives it; 0: every card
 }
 
-// Traces tells what the line cards would do with a packet.
-type Traces struct {
-	Traces []Trace `json:"traces"`
+// FIBTraces tells what the line cards would do with a packet.
+type FIBTraces struct {
+	Traces []FIBTrace `json:"traces"`
 }
 
-// Trace is one card's way of a packet, computed by the card from the tables that its workers use.
-type Trace struct {
+// FIBTrace is one card's way of a packet, computed by the card from the tables that its workers use.
+type FIBTrace struct {
 	Card    uint16       `json:"card"` // that receives the packet
 	VRF     string       `json:"vrf"`
 	Prefix  netip.Prefix `json:"prefix,omitzero"` // that matched
 	Group   uint32       `json:"group,omitempty"`
 	Kind    string       `json:"kind,omitempty"`
 	Hash    uint32       `json:"hash"` // of the flow
-	Members []TraceHop   `json:"members"`
-	Egress  TraceEgress  `json:"egress"`
+	Members []FIBTraceHop   `json:"members"`
+	Egress  FIBTraceEgress  `json:"egress"`
 	Error   string       `json:"error,omitempty"` // the card does not answer
 }
 
-// TraceHop is one member of the group.
-type TraceHop struct {
+// FIBTraceHop is one member of the group.
+type FIBTraceHop struct {
 	Interface string     `json:"interface"`
 	Gateway   netip.Addr `json:"gateway,omitzero"` // zero: the destination itself
 	Dead      bool       `json:"dead,omitempty"`   // its port is down or it does not answer: others stand in
 	Chosen    bool       `json:"chosen,omitempty"`
 }
 
-// TraceEgress is the end of the way.
-type TraceEgress struct {
+// FIBTraceEgress is the end of the way.
+type FIBTraceEgress struct {
 	Card      uint16     `json:"card,omitempty"` // that sends the packet
 	Interface string     `json:"interface,omitempty"`
 	Neighbor  netip.Addr `json:"neighbor,omitzero"`

@@ -161,7 +161,7 @@ func planSpeakers(c *config.Config) map[fib.VRF]speakerPlan {
 			continue
 		}
 		b := v.BGP
-		p := speakerPlan{name: v.Name, zones: map[netip.Addr]fib.InterfaceID{}, redistribute: b.Redistribute}
+		p := speakerPlan{name: v.Name, zones: map[netip.Addr]fib.InterfaceID{}, redistribute: redistRules(c, b)}
 		p.cfg = wire.SpeakerConfig{
 			VRF: v.Name, AS: b.AS, RouterID: b.RouterID, Port: b.Port, GracefulRestart: restartTime(b),
 			Multipath: max(b.Multipath, 1), Neighbors: []wire.SpeakerPeer{},
@@ -174,13 +174,28 @@ func planSpeakers(c *config.Config) map[fib.VRF]speakerPlan {
 				Import: n.Import, Export: n.Export, NextHopSelf: n.NextHopSelf, MaxPrefixes: n.MaxPrefixes, Shutdown: n.Shutdown,
 			}
 			p.cfg.Neighbors = append(p.cfg.Neighbors, w)
-			if z := n.Address.Zone(); z != "" {
-				p.zones[w.Address] = config.InterfaceID(c, z)
+			if id := peerInterface(c, v.Name, n.Address); id != 0 {
+				p.zones[w.Address] = id
 			}
 		}
 		plans[v.Number()] = p
 	}
 	return plans
+}
+
+// peerInterface is the interface that a peer is on: its zone, or the interface
+// with its subnet. 0: the peer is further away.
+func peerInterface(c *config.Config, vrf string, a netip.Addr) fib.InterfaceID {
+	if z := a.Zone(); z != "" {
+		return config.InterfaceID(c, z)
+	}
+	for i := range c.Interfaces {
+		f := &c.Interfaces[i]
+		if vrfName(f) == vrf && slices.ContainsFunc(f.Addresses, func(p netip.Prefix) bool { return p.Masked().Contains(a) }) {
+			return f.Number()
+		}
+	}
+	return 0
 }
 
 func restartTime(b *config.BGP) time.Duration {
@@ -194,8 +209,8 @@ func restartTime(b *config.BGP) time.Duration {
 type speakerPlan struct {
 	name         string
 	cfg          wire.SpeakerConfig
-	redistribute []string
-	zones        map[netip.Addr]fib.InterfaceID // interfaces of link-local peers
+	redistribute []redistRule
+	zones        map[netip.Addr]fib.InterfaceID // interfaces that peers are on
 }
 
 // planModules lists the modules that shall run.
@@ -236,9 +251,10 @@ func staticsOf(c *config.Config) map[staticKey]rib.StaticRoute {
 				r.Kind = fib.Reject
 			}
 			for _, via := range s.Via {
-				r.Vias = append(r.Vias, rib.Via{
-					Address: via.Address.WithZone(""), Interface: config.InterfaceID(c, via.Interface), Weight: via.Weight,
-				})
+				r.Vias = append(r.Vias, viaOf(c, via.Address, via.Interface, via.VRF, via.Weight))
+			}
+			for _, x := range s.Track {
+				r.Tracks = append(r.Tracks, viaOf(c, x.Address, x.Interface, x.VRF, 0))
 			}
 			m[staticKey{v.Number(), s.Prefix, r.Distance}] = r
 		}
@@ -254,6 +270,11 @@ func planRIB(old, next *config.Config, up func(*config.Interface) bool) (list, r
 	for id := range is {
 		list = append(list, rib.AddVRF{VRF: id})
 	}
+	for i := range next.VRFs {
+		v := &next.VRFs[i]
+		list = append(list, rib.SetVRF{VRF: v.Number(), Options: vrfOptions(v)}) // changes nothing if it is the same
+	}
+	list = append(list, planLeaks(old, next, was)...)
 	for i := range old.Interfaces {
 		id := old.Interfaces[i].Number()
 		if n := next.Interface(old.Interfaces[i].Name); n == nil || n.Number() != id {
@@ -315,6 +336,7 @@ func describe(old, next *config.Config) []string {
 		lines = append(lines, "system: changed")
 	}
 	lines = compare(lines, "card", old.Cards, next.Cards, func(k config.Card) string { return fmt.Sprint(k.ID) })
+	lines = compare(lines, "prefix-list", old.PrefixLists, next.PrefixLists, func(l config.PrefixList) string { return l.Name })
 	lines = compare(lines, "interface", old.Interfaces, next.Interfaces, func(f config.Interface) string { return f.Name })
 	was, is := map[string]config.VRF{}, map[string]config.VRF{}
 	for _, v := range old.VRFs {
@@ -328,6 +350,9 @@ func describe(old, next *config.Config) []string {
 		}
 		if ok && o.ID != v.ID {
 			lines = append(lines, "vrf "+v.Name+": changed")
+		}
+		if ok && !reflect.DeepEqual(vrfPolicy(&o), vrfPolicy(&v)) {
+			lines = append(lines, "vrf "+v.Name+" routing: changed")
 		}
 		lines = compare(lines, "vrf "+v.Name+" static", o.Static, v.Static, func(s config.Static) string {
 			return fmt.Sprintf("%v distance %d", s.Prefix, max(s.Distance, 1))

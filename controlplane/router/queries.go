@@ -136,9 +136,9 @@ func (r *Router) supervisorSession() *session.Session { return r.modules.sess }
 func (r *Router) backend() mgmt.Backend {
 	return mgmt.Backend{
 		Version: r.showVersion, Modules: r.showModules, VRFs: r.showVRFs, Interfaces: r.showInterfaces,
-		Routes: r.showRoutes, FIB: r.showFIB, FIBSummary: r.showFIBSummary, FIBTrace: r.traceFIB,
+		Routes: r.showRoutes, RouteChanges: r.showRouteChanges, FIB: r.showFIB, FIBSummary: r.showFIBSummary, FIBTrace: r.traceFIB,
 		Neighbors: r.showNeighbors, ClearNeighbors: r.clearNeighbors,
-		BGP: r.showBGP, ResetBGP: r.resetBGP, Bus: r.showBus, Security: r.showSecurity, Audit: r.showAudit, Events: r.showEvents, Trace: r.showTrace, ClearEvents: r.clearEvents, Drops: r.showDrops,
+		BGP: r.showBGP, ResetBGP: r.resetBGP, Bus: r.showBus, Events: r.showEvents, Trace: r.showTrace, ClearEvents: r.clearEvents, Drops: r.showDrops,
 		Config: r.showConfig, Check: r.checkConfig, Apply: r.applyConfig, Ping: r.ping, Capture: r.runCapture,
 	}
 }
@@ -179,7 +179,9 @@ func (r *Router) showVRFs(ctx context.Context) (mgmt.VRFs, error) {
 		out := mgmt.VRFs{VRFs: []mgmt.VRF{}}
 		for _, id := range slices.Sorted(maps.Keys(r.names.vrfs)) {
 			v := mgmt.VRF{Name: r.names.vrfs[id], ID: id, NetNS: r.paths.netns(r.names.vrfs[id]), Interfaces: []string{}}
-			v.Routes4, v.Routes6 = r.routes.table.Count(id)
+			st := r.routes.table.VRFStats(id)
+			v.Routes4, v.Routes6, v.Prefixes, v.Leaked = st.Routes4, st.Routes6, st.Prefixes, st.Leaked
+			v.Refused, v.Limit, v.LimitState = st.Refused, st.Limit, st.State.String()
 			for i := range r.cfg.Interfaces {
 				if f := &r.cfg.Interfaces[i]; vrfName(f) == v.Name {
 					v.Interfaces = append(v.Interfaces, f.Name)

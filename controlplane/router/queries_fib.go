@@ -10,8 +10,8 @@ import (
 
 // traceFIB asks each card (or one) what it would do with a packet, and the card that
 // sends it what happens there.
-func (r *Router) traceFIB(ctx context.Context, q mgmt.TraceQuery) (mgmt.Traces, error) {
-	out := mgmt.Traces{Traces: []mgmt.Trace{}}
+func (r *Router) traceFIB(ctx context.Context, q mgmt.FIBTraceQuery) (mgmt.FIBTraces, error) {
+	out := mgmt.FIBTraces{Traces: []mgmt.FIBTrace{}}
 	proto, err := q.IPProtocol()
 	if err != nil {
 		return out, err
@@ -36,8 +36,8 @@ func (r *Router) traceFIB(ctx context.Context, q mgmt.TraceQuery) (mgmt.Traces, 
 }
 
 // traceCard follows a packet that one card receives.
-func (r *Router) traceCard(ctx context.Context, id fib.CardID, w wire.TraceQuery) (mgmt.Trace, error) {
-	t := mgmt.Trace{Card: uint16(id), Members: []mgmt.TraceHop{}}
+func (r *Router) traceCard(ctx context.Context, id fib.CardID, w wire.TraceQuery) (mgmt.FIBTrace, error) {
+	t := mgmt.FIBTrace{Card: uint16(id), Members: []mgmt.FIBTraceHop{}}
 	res, err := askCard[wire.TraceResult](ctx, r, id, wire.TraceFIB, w)
 	if err != nil {
 		return t, err
@@ -50,12 +50,12 @@ func (r *Router) traceCard(ctx context.Context, id fib.CardID, w wire.TraceQuery
 		}
 		end.Card = res.Egress
 	}
-	return get(ctx, r, func() (mgmt.Trace, error) {
+	return get(ctx, r, func() (mgmt.FIBTrace, error) {
 		t.VRF, t.Prefix, t.Group, t.Kind, t.Hash = r.names.vrf(w.VRF), res.Prefix, res.Group, res.Kind, res.Hash
 		for _, m := range res.Members {
-			t.Members = append(t.Members, mgmt.TraceHop{Interface: r.names.iface(m.Interface), Gateway: m.Gateway, Dead: m.Dead, Chosen: m.Chosen})
+			t.Members = append(t.Members, mgmt.FIBTraceHop{Interface: r.names.iface(m.Interface), Gateway: m.Gateway, Dead: m.Dead, Chosen: m.Chosen})
 		}
-		t.Egress = mgmt.TraceEgress{Card: uint16(end.Card), Interface: r.names.iface(end.Out), Neighbor: end.NextHop,
+		t.Egress = mgmt.FIBTraceEgress{Card: uint16(end.Card), Interface: r.names.iface(end.Out), Neighbor: end.NextHop,
 			State: end.State, MAC: end.MAC, MTU: end.MTU, Result: end.Result}
 		return t, nil
 	})

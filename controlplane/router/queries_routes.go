@@ -33,7 +33,12 @@ func (r *Router) vrfsFor(ctx context.Context, name string, address bool) ([]fib.
 
 func (r *Router) showRoutes(ctx context.Context, q mgmt.RouteQuery, emit func(mgmt.Route) error) error {
 	f := rib.Filter{Family: q.Family, Prefix: q.Prefix, Longer: q.Longer, NextHop: q.NextHop, Explain: q.Detail}
-	if q.Protocol != "" {
+	if q.Tag != 0 {
+		f.Tag = &q.Tag
+	}
+	if q.Protocol == "leaked" {
+		f.Leaked = true
+	} else if q.Protocol != "" {
 		p, ok := rib.ParseProtocol(q.Protocol)
 		if !ok {
 			return &mgmt.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("no such protocol: %q", q.Protocol)}
@@ -101,17 +106,75 @@ func (r *Router) viewRoutes(list []rib.Route) []mgmt.Route {
 func (r *Router) viewCandidate(c *rib.Candidate) mgmt.Candidate {
 	m := mgmt.Candidate{
 		Protocol: c.Protocol.String(), Distance: c.Distance, Tag: c.Tag, Kind: c.Kind.String(), Chosen: c.Chosen, Reason: c.Reason,
-		Stale: c.Stale, NextHops: make([]mgmt.RouteNextHop, len(c.Vias)), Resolved: r.viewHops(c.Resolved),
+		Stale: c.Stale, NextHops: r.viewVias(c.Vias), Resolved: r.viewHops(c.Resolved),
 	}
-	for i, v := range c.Vias {
-		m.NextHops[i] = mgmt.RouteNextHop{
-			Address: v.Address, Interface: r.names.iface(v.Interface), Weight: v.Weight, Usable: v.Usable, Chain: v.Chain,
-		}
+	if len(c.Tracks) > 0 {
+		m.Tracks = r.viewVias(c.Tracks)
+	}
+	if c.Leaked {
+		m.From = r.names.vrf(c.Origin)
 	}
 	for _, p := range c.Paths {
 		m.Paths = append(m.Paths, mgmt.BGPPath{
 			NextHop: p.NextHop, Peer: p.Peer, PeerAS: p.PeerAS, Internal: p.Internal, MED: p.MED, LocalPref: p.LocalPref, ASPathLen: p.ASPathLen,
 		})
+	}
+	return m
+}
+
+func (r *Router) viewVias(vias []rib.ViaInfo) []mgmt.RouteNextHop {
+	out := make([]mgmt.RouteNextHop, len(vias))
+	for i, v := range vias {
+		out[i] = mgmt.RouteNextHop{
+			Address: v.Address, Interface: r.names.iface(v.Interface), Weight: v.Weight, Usable: v.Usable, Chain: v.Chain,
+		}
+		if v.Foreign {
+			out[i].VRF = r.names.vrf(v.VRF)
+		}
+	}
+	return out
+}
+
+// changeLog is how many changes of prefixes are kept: some 1.5 MB.
+const changeLog = 16384
+
+func (r *Router) showRouteChanges(ctx context.Context, q mgmt.RouteChangeQuery) (mgmt.RouteChanges, error) {
+	return get(ctx, r, func() (mgmt.RouteChanges, error) {
+		out := mgmt.RouteChanges{Changes: []mgmt.RouteChange{}}
+		var only *fib.VRF
+		if q.VRF != "" {
+			id, err := r.names.vrfID(q.VRF)
+			if err != nil {
+				return out, err
+			}
+			only = &id
+		}
+		limit := q.Count
+		if limit == 0 {
+			limit = 100
+		}
+		list, all := r.routes.table.Changes(func(c *rib.RouteChange) bool {
+			return (only == nil || c.VRF == *only) &&
+				(!q.Prefix.IsValid() || c.Prefix.Bits() >= q.Prefix.Bits() && q.Prefix.Contains(c.Prefix.Addr()))
+		}, limit)
+		out.Total = all
+		for _, c := range slices.Backward(list) {
+			out.Changes = append(out.Changes, mgmt.RouteChange{
+				Time: c.Time, VRF: r.names.vrf(c.VRF), Prefix: c.Prefix,
+				Old: r.viewInstalled(c.VRF, c.Old), New: r.viewInstalled(c.VRF, c.New),
+			})
+		}
+		return out, nil
+	})
+}
+
+func (r *Router) viewInstalled(vrf fib.VRF, x rib.Installed) *mgmt.Installed {
+	if x.Protocol == 0 {
+		return nil
+	}
+	m := &mgmt.Installed{Protocol: x.Protocol.String(), Group: x.Group}
+	if x.Origin != vrf {
+		m.From = r.names.vrf(x.Origin)
 	}
 	return m
 }

@@ -71,7 +71,7 @@ func New(opt Options) *Router {
 		host: &hostQueue{h: loop.Handler("host", event.High)},
 		ifUp: map[fib.InterfaceID]bool{}, macs: map[fib.InterfaceID]string{},
 	}
-	r.routes = &routes{log: opt.Log, h: normal, table: rib.New(rib.Options{}), pub: fibsync.NewPublisher()}
+	r.routes = &routes{log: opt.Log, h: normal, table: rib.New(rib.Options{History: changeLog}), pub: fibsync.NewPublisher()}
 	r.cards = &cards{log: opt.Log, h: high, pub: r.routes.pub, pump: r.routes.pump, onPort: r.portsChanged, m: map[fib.CardID]*card{}}
 	r.speakers = &speakers{
 		log: opt.Log, high: r.timers, normal: normal, routes: r.routes, m: map[fib.VRF]*speaker{},

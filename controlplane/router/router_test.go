@@ -98,7 +98,7 @@ func TestRoutesReachTheCard(t *testing.T) {
 	g.eventually("acknowledgement and redistribution", func() error {
 		sp.mu.Lock()
 		defer sp.mu.Unlock()
-		if sp.acked != 4 || len(sp.redist) != 2 || sp.redist[netip.MustParsePrefix("203.0.113.0/24")] != "static" {
+		if sp.acked != 4 || len(sp.redist) != 2 || sp.redist[netip.MustParsePrefix("203.0.113.0/24")] != "rib" {
 			return fmt.Errorf("acked %d, redistributed %v", sp.acked, sp.redist)
 		}
 		return nil

@@ -34,6 +34,7 @@ func later(h *event.Handler, f func()) {
 // apply gives updates to the RIB and passes on what follows.
 func (r *routes) apply(updates ...rib.Update) {
 	before := r.table.Stats().Rejected
+	r.table.SetTime(time.Now())
 	r.table.Apply(updates...)
 	if s := r.table.Stats(); s.Rejected != before {
 		r.log.Warn("route update left out", "count", s.Rejected-before, "error", s.LastReject)
@@ -49,6 +50,9 @@ func (r *routes) flush() {
 		}
 		r.pump()
 	}
+	for _, n := range r.table.DrainNotices() {
+		r.log.Warn("route limit", "vrf", uint32(n.VRF), "state", n.State, "prefixes", n.Count, "limit", n.Limit)
+	}
 	if best := r.table.DrainBest(); len(best) > 0 {
 		r.onBest(best)
 	}
@@ -62,6 +66,7 @@ func (r *routes) goOn() {
 	r.working = true
 	later(r.h, func() {
 		r.working = false
+		r.table.SetTime(time.Now())
 		r.table.Apply()
 		r.flush()
 		r.goOn()

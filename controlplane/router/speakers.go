@@ -292,10 +292,10 @@ func (p *speakerPlan) paths(in []wire.RoutePath) []rib.Path {
 	return out
 }
 
-// redistributes tells whether a protocol's routes go to BGP.
-func (p *speakerPlan) redistributes(proto rib.Protocol) bool {
-	for _, name := range p.redistribute {
-		if name == proto.String() {
+// redistributes tells whether a chosen route goes to BGP.
+func (p *speakerPlan) redistributes(b *rib.BestChange) bool {
+	for i := range p.redistribute {
+		if p.redistribute[i].accepts(b) {
 			return true
 		}
 	}
@@ -309,16 +309,18 @@ func (s *speakers) redistributeAll(sp *speaker) {
 		var list []rib.BestChange
 		list, c, done = s.routes.table.Best(sp.vrf, c, 100_000)
 		for _, b := range list {
-			if sp.plan.redistributes(b.Protocol) {
-				body.Routes = append(body.Routes, redistRoute(b.Prefix, b.Protocol))
+			if sp.plan.redistributes(&b) {
+				body.Routes = append(body.Routes, redistRoute(b.Prefix))
 			}
 		}
 	}
 	s.redistribute(sp, body)
 }
 
-func redistRoute(p netip.Prefix, proto rib.Protocol) wire.RedistRoute {
-	return wire.RedistRoute{Prefix: p, Protocol: proto.String()}
+// redistRoute offers one route. The RIB has one choice for a prefix, so that
+// one name stands for all protocols: it is announced or withdrawn under that.
+func redistRoute(p netip.Prefix) wire.RedistRoute {
+	return wire.RedistRoute{Prefix: p, Protocol: "rib"}
 }
 
 // best passes changes of chosen routes to the speakers that redistribute them.
@@ -329,10 +331,8 @@ func (s *speakers) best(changes []rib.BestChange) {
 		if sp == nil || sp.plan == nil || sp.sess == nil || len(sp.plan.redistribute) == 0 {
 			continue
 		}
-		r := redistRoute(b.Prefix, b.Protocol)
-		if !sp.plan.redistributes(b.Protocol) {
-			r = wire.RedistRoute{Prefix: b.Prefix, Protocol: rib.Static.String(), Withdraw: true}
-		}
+		r := redistRoute(b.Prefix)
+		r.Withdraw = !sp.plan.redistributes(&b)
 		bodies[sp] = append(bodies[sp], r)
 	}
 	for sp, list := range bodies {
