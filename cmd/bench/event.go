@@ -20,6 +20,7 @@ const (
 	eventBurst  = 50                    // events: 1,000,000/s
 	eventSecond = 2                     // s of a run
 	eventWork   = 120                   // ns of a handler, with the clock read that measures the wait
+	eventQueue  = 1 << 17               // bound of each class, and of each channel: 0.5 s
 	eventSlots  = 1 << 21               // more than are ever under way
 )
 
@@ -207,7 +208,8 @@ func (p *pacer) feed(send func(class int, s *slot)) float64 {
 }
 
 func (p *pacer) overLoop(feed func(func(int, *slot))) {
-	l := event.New("bench")
+	l := event.New("bench", event.WithBound(event.Critical, eventQueue), event.WithBound(event.High, eventQueue),
+		event.WithBound(event.Normal, eventQueue), event.WithBound(event.Background, eventQueue))
 	handlers := []*event.Handler{
 		l.Handler("top", event.Critical), l.Handler("high", event.High),
 		l.Handler("normal", event.Normal), l.Handler("background", event.Background),
@@ -227,7 +229,7 @@ func (p *pacer) overLoop(feed func(func(int, *slot))) {
 func (p *pacer) overChannels(feed func(func(int, *slot))) {
 	var c [4]chan func()
 	for i := range c {
-		c[i] = make(chan func(), 16384)
+		c[i] = make(chan func(), eventQueue)
 	}
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {
