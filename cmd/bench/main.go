@@ -40,6 +40,7 @@ func main() {
 		{"fib", benchFIB},
 		{"converge", benchConverge},
 		{"forward", benchForward},
+		{"sign", benchSign},
 		{"event", benchEvent},
 	}
 	if len(os.Args) == 2 && os.Args[1] == hiccupWord {
