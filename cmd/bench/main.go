@@ -40,6 +40,7 @@ func main() {
 		{"fib", benchFIB},
 		{"converge", benchConverge},
 		{"forward", benchForward},
+		{"pic", benchPIC},
 		{"sign", benchSign},
 		{"event", benchEvent},
 	}

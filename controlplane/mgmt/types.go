@@ -239,15 +239,15 @@ type FIBTraces struct {
 
 // FIBTrace is one card's way of a packet, computed by the card from the tables that its workers use.
 type FIBTrace struct {
-	Card    uint16       `json:"card"` // that receives the packet
-	VRF     string       `json:"vrf"`
-	Prefix  netip.Prefix `json:"prefix,omitzero"` // that matched
-	Group   uint32       `json:"group,omitempty"`
-	Kind    string       `json:"kind,omitempty"`
-	Hash    uint32       `json:"hash"` // of the flow
-	Members []FIBTraceHop   `json:"members"`
-	Egress  FIBTraceEgress  `json:"egress"`
-	Error   string       `json:"error,omitempty"` // the card does not answer
+	Card    uint16         `json:"card"` // that receives the packet
+	VRF     string         `json:"vrf"`
+	Prefix  netip.Prefix   `json:"prefix,omitzero"` // that matched
+	Group   uint32         `json:"group,omitempty"`
+	Kind    string         `json:"kind,omitempty"`
+	Hash    uint32         `json:"hash"` // of the flow
+	Members []FIBTraceHop  `json:"members"`
+	Egress  FIBTraceEgress `json:"egress"`
+	Error   string         `json:"error,omitempty"` // the card does not answer
 }
 
 // FIBTraceHop is one member of the group.
