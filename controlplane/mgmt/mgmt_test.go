@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"godwit/event"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,6 +59,10 @@ func TestRequestsComeBack(t *testing.T) {
 		ClearNeighbors: func(_ context.Context, q NeighborQuery) (Done, error) {
 			return Done{fmt.Sprintf("%s %s %v", q.VRF, q.Interface, q.Address)}, nil
 		},
+		ClearEvents: func(_ context.Context, module string) (Done, error) { return Done{"cleared " + module}, nil },
+		Trace: func(_ context.Context, module string) (Traces, error) {
+			return Traces{Modules: []ModuleTrace{{Module: module, Events: []event.TraceEntry{{Handler: "h", Run: time.Second}}}}}, nil
+		},
 		BGP: func(context.Context, string) (BGP, error) {
 			return BGP{}, &Error{http.StatusNotFound, "no such vrf: \"x\""}
 		},
@@ -76,6 +82,12 @@ func TestRequestsComeBack(t *testing.T) {
 	q := NeighborQuery{VRF: "red", Interface: "a", Address: netip.MustParseAddr("fe80::1%a")}
 	if d, err := c.ClearNeighbors(ctx, q); err != nil || d.Message != "red a fe80::1%a" {
 		t.Errorf("clear: %+v, %v", d, err)
+	}
+	if d, err := c.ClearEvents(ctx, "router"); err != nil || d.Message != "cleared router" {
+		t.Errorf("clear events: %+v, %v", d, err)
+	}
+	if v, err := c.Trace(ctx, "router"); err != nil || v.Modules[0].Module != "router" || v.Modules[0].Events[0].Run != time.Second {
+		t.Errorf("trace: %+v, %v", v, err)
 	}
 	var e *Error
 	if _, err := c.BGP(ctx, "x"); !errors.As(err, &e) || e.Status != 404 || e.Message != `no such vrf: "x"` {
