@@ -21,10 +21,11 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 // followed by what came out, behind "> ":
 //
 //	interface ID NAME vrf V up|down ADDRESS...
-//	static vrf V PREFIX [distance D] [tag T] via ADDRESS[@ID][*WEIGHT]... | via @ID | blackhole | reject
+//	static vrf V PREFIX [distance D] [tag T] via ADDRESS[@ID][^VRF][*WEIGHT]... | via @ID | blackhole | reject [track ADDRESS | @ID ...]
 //	no static vrf V PREFIX [distance D]
 //	bgp vrf V PREFIX [via ADDRESS[@ID]... [internal]]
 //	vrf V / no vrf V / no interface ID / stale V PROTOCOL / sweep V PROTOCOL
+//	leak FROM TO [tag T] / no leak FROM TO / options V [resolve-by-default] [ebgp D] [limit N] [refuse]
 //	apply                 applies what was said since, until nothing waits; prints the changes
 //	slice                 applies once
 //	lookup V ADDRESS      explains
@@ -98,7 +99,14 @@ func (s *script) drain() []string {
 		out = append(out, formatChange(c))
 	}
 	for _, b := range s.table.DrainBest() {
-		out = append(out, fmt.Sprintf("best %d %v %v tag %d", b.VRF, b.Prefix, b.Protocol, b.Tag))
+		line := fmt.Sprintf("best %d %v %v tag %d", b.VRF, b.Prefix, b.Protocol, b.Tag)
+		if b.Leaked {
+			line += " leaked"
+		}
+		out = append(out, line)
+	}
+	for _, n := range s.table.DrainNotices() {
+		out = append(out, fmt.Sprintf("limit %d %v: %d of %d", n.VRF, n.State, n.Count, n.Limit))
 	}
 	return out
 }
@@ -112,10 +120,18 @@ func (s *script) lookup(v fib.VRF, a netip.Addr) []string {
 			if c.Stale {
 				stale = " stale"
 			}
+			if c.Leaked {
+				stale += fmt.Sprintf(" from %d", c.Origin)
+			}
 			out = append(out, fmt.Sprintf("  %v [%d] %v%s: %s", c.Protocol, c.Distance, c.Kind, stale, c.Reason))
 			for _, via := range c.Vias {
 				for _, line := range via.Chain {
 					out = append(out, "    "+line)
+				}
+			}
+			for _, via := range c.Tracks {
+				for _, line := range via.Chain {
+					out = append(out, "    tracks "+line)
 				}
 			}
 			if len(c.Resolved) > 0 {
@@ -203,6 +219,10 @@ func parseUpdate(t *testing.T, w []string) Update {
 			f.Addresses = append(f.Addresses, netip.MustParsePrefix(a))
 		}
 		return SetInterface{f}
+	case "leak":
+		return parseLeak(t, no, w)
+	case "options":
+		return parseOptions(t, w)
 	case "static":
 		return parseStatic(t, no, w)
 	case "bgp":
@@ -221,6 +241,40 @@ func parseUpdate(t *testing.T, w []string) Update {
 	return nil
 }
 
+func parseLeak(t *testing.T, no bool, w []string) Update {
+	from, to := vrfNumber(t, w[1]), vrfNumber(t, w[2])
+	if no {
+		return DeleteLeak{from, to}
+	}
+	l := SetLeak{From: from, To: to, Rules: []LeakRule{{}}}
+	if len(w) > 3 {
+		l.Rules[0].Export.Tags = []uint32{uint32(number(t, w[4]))}
+	}
+	return l
+}
+
+func parseOptions(t *testing.T, w []string) Update {
+	var o VRFOptions
+	for i := 2; i < len(w); i++ {
+		switch w[i] {
+		case "resolve-by-default":
+			o.ResolveByDefault = true
+		case "refuse":
+			o.Refuse = true
+		case "ebgp":
+			i++
+			o.EBGP = uint8(number(t, w[i]))
+		case "limit":
+			i++
+			o.Limit = number(t, w[i])
+			o.Warn = o.Limit - 1
+		default:
+			t.Fatalf("option %q", w[i])
+		}
+	}
+	return SetVRF{vrfNumber(t, w[1]), o}
+}
+
 func parseStatic(t *testing.T, no bool, w []string) Update {
 	r := StaticRoute{Prefix: mustPrefix(w[3])}
 	for i := 4; i < len(w); i++ {
@@ -236,6 +290,10 @@ func parseStatic(t *testing.T, no bool, w []string) Update {
 		case "reject":
 			r.Kind = fib.Reject
 		case "via":
+		case "track":
+			for i++; i < len(w); i++ {
+				r.Tracks = append(r.Tracks, parseVia(t, w[i]))
+			}
 		default:
 			r.Vias = append(r.Vias, parseVia(t, w[i]))
 		}
@@ -250,6 +308,10 @@ func parseVia(t *testing.T, s string) Via {
 	var v Via
 	if at := strings.IndexByte(s, '*'); at >= 0 {
 		v.Weight = uint8(number(t, s[at+1:]))
+		s = s[:at]
+	}
+	if at := strings.IndexByte(s, '^'); at >= 0 {
+		v.Foreign, v.VRF = true, vrfNumber(t, s[at+1:])
 		s = s[:at]
 	}
 	if at := strings.IndexByte(s, '@'); at >= 0 {
