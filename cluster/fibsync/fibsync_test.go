@@ -332,6 +332,9 @@ func TestRandomHistories(t *testing.T) {
 			if got, want := content(c.tables.Routes()), rib.content(); !reflect.DeepEqual(got, want) {
 				t.Fatalf("card %d has %v\nwant %v", c.id, got, want)
 			}
+			if got, want := p.Digest(0), c.tables.Digest(0); got != want {
+				t.Fatalf("publisher's digest %v, card's %v", got, want)
+			}
 		}
 		if t.Failed() {
 			t.FailNow()

@@ -47,7 +47,8 @@ type Publisher struct {
 	freeSlots []uint32
 	wireIDs   map[fib.GroupID]uint32 // slots, live and dead, by number on the wire
 	streams   map[fib.CardID]*Stream
-	epochs    map[fib.CardID]uint32 // last used
+	epochs    map[fib.CardID]uint32  // last used
+	digests   map[fib.VRF]fib.Digest // of VRFs with routes
 	converged bool
 }
 
@@ -66,6 +67,7 @@ func NewPublisher() *Publisher {
 	return &Publisher{
 		table: newTable(), groups: make([]group, 1), byID: map[fib.GroupID]uint32{}, dead: map[uint32]bool{},
 		wireIDs: map[fib.GroupID]uint32{}, streams: map[fib.CardID]*Stream{}, epochs: map[fib.CardID]uint32{},
+		digests: map[fib.VRF]fib.Digest{},
 	}
 }
 
@@ -175,9 +177,9 @@ func (p *Publisher) setRoute(r *fib.Route, slot uint32) {
 	if rec.group == slot && rec.version != 0 {
 		return
 	}
-	p.count(rec.group, -1)
-	p.count(slot, 1)
+	p.count(rec, -1)
 	rec.group = slot
+	p.count(rec, 1)
 	was := rec.version
 	for _, s := range p.streams {
 		s.leave(i, was)
@@ -192,11 +194,36 @@ func (p *Publisher) setRoute(r *fib.Route, slot uint32) {
 	}
 }
 
-func (p *Publisher) count(slot uint32, n int) {
-	if slot != 0 {
-		p.groups[slot].routes += n
-		p.table.routes += n
+// count adds the route of rec to its group and VRF, or with -1 takes it away.
+func (p *Publisher) count(rec *record, n int) {
+	if rec.group == 0 {
+		return
 	}
+	g := &p.groups[rec.group]
+	g.routes += n
+	p.table.routes += n
+	vrf := fib.VRF(rec.vrf)
+	d := p.digests[vrf]
+	d.Routes += n
+	d.Sum += uint64(n) * fib.RouteSum(rec.hi, rec.lo, uint(rec.bits), rec.v6, g.g.ID)
+	if d.Routes == 0 {
+		delete(p.digests, vrf)
+		return
+	}
+	p.digests[vrf] = d
+}
+
+// Digest sums up the routes of a VRF. A card that is synced and has swept
+// (Status) has the same digest of every VRF.
+func (p *Publisher) Digest(vrf fib.VRF) fib.Digest { return p.digests[vrf] }
+
+// GroupSum is the sum of fib.Group.Sum over all groups, modulo 2^64, as a card
+// has them when it is synced and has swept.
+func (p *Publisher) GroupSum() (sum uint64) {
+	for _, slot := range p.byID {
+		sum += p.groups[slot].g.Sum()
+	}
+	return sum
 }
 
 // bury removes the tombstones that no stream needs, and makes streams start

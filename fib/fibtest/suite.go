@@ -29,6 +29,7 @@ type Tables interface {
 	Find(vrf fib.VRF, a netip.Addr) (fib.Route, fib.Group, bool)
 	Walk(vrf fib.VRF, under, after netip.Prefix, f func(p netip.Prefix, group uint32) bool)
 	Group(index uint32) fib.Group
+	Digest(vrf fib.VRF) fib.Digest
 }
 
 // Rand returns random numbers from the seed in the environment variable
@@ -240,11 +241,14 @@ func word(b []byte) uint64 {
 	return uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3])
 }
 
-// CompareRoutes compares all routes of VRFs 0 to vrfs-1, and their order.
+// CompareRoutes compares all routes of VRFs 0 to vrfs-1, their order and digests.
 func CompareRoutes(t testing.TB, tables Tables, twin *Twin, vrfs int) {
 	want := twin.Routes()
 	n := 0
 	for vrf := range fib.VRF(vrfs) {
+		if got, want := tables.Digest(vrf), twin.Digest(vrf); got != want {
+			t.Errorf("VRF %d: digest %v, want %v", vrf, got, want)
+		}
 		var last netip.Prefix
 		tables.Walk(vrf, netip.Prefix{}, netip.Prefix{}, func(p netip.Prefix, index uint32) bool {
 			if last.IsValid() && last.Compare(p) >= 0 && last.Addr().Compare(p.Addr()) >= 0 {

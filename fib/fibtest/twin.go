@@ -136,3 +136,20 @@ func (t *Twin) Routes() map[Key]fib.Group {
 	}
 	return all
 }
+
+// Digest sums the routes of a VRF up, from scratch.
+func (t *Twin) Digest(vrf fib.VRF) (d fib.Digest) {
+	for k, g := range t.Routes() {
+		if k.VRF != vrf {
+			continue
+		}
+		d.Routes++
+		a := k.Prefix.Addr().As16()
+		hi, lo := word(a[:])<<32|word(a[4:]), word(a[8:])<<32|word(a[12:])
+		if k.Prefix.Addr().Is4() {
+			hi, lo = word(a[12:])<<32, 0
+		}
+		d.Sum += fib.RouteSum(hi, lo, uint(k.Prefix.Bits()), k.Prefix.Addr().Is6(), g.ID)
+	}
+	return d
+}

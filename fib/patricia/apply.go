@@ -194,10 +194,7 @@ func (t *Tables) setRoute(r *fib.Route) error {
 		now: makeTag(t.gen, uint(r.Prefix.Bits()), index),
 	}
 	o.old = o.table.set(o.key, o.n, o.now)
-	if o.old != 0 {
-		t.groups.all[o.old.group()].refs--
-	}
-	t.groups.all[index].refs++
+	t.account(&o, 1)
 	t.ops = append(t.ops, o)
 	return nil
 }
@@ -207,8 +204,25 @@ func (t *Tables) removeRoute(vrf fib.VRF, tb *table, k compiled.Key, n uint) {
 	if old == 0 {
 		return
 	}
-	t.groups.all[old.group()].refs--
-	t.ops = append(t.ops, op{vrf: vrf, table: tb, key: k, n: n, old: old, cover: tb.deepest(k, n)})
+	o := op{vrf: vrf, table: tb, key: k, n: n, old: old, cover: tb.deepest(k, n)}
+	t.account(&o, 1)
+	t.ops = append(t.ops, o)
+}
+
+// account moves a route from its old group to the new one, in the counts and
+// the digest; by -1 takes that back.
+func (t *Tables) account(o *op, by int) {
+	v6 := o.table.family == compiled.IPv6
+	if o.old != 0 {
+		g := &t.groups.all[o.old.group()]
+		g.refs -= by
+		o.table.sum -= uint64(by) * fib.RouteSum(o.key.Hi, o.key.Lo, o.n, v6, g.ID)
+	}
+	if o.now != 0 {
+		g := &t.groups.all[o.now.group()]
+		g.refs += by
+		o.table.sum += uint64(by) * fib.RouteSum(o.key.Hi, o.key.Lo, o.n, v6, g.ID)
+	}
 }
 
 // rollBack takes the edits of the batch back, last first.
@@ -234,14 +248,11 @@ func (t *Tables) rollBack() {
 }
 
 func (t *Tables) takeBack(o *op) {
-	if o.now != 0 {
-		t.groups.all[o.now.group()].refs--
-	}
+	t.account(o, -1)
 	if o.old == 0 {
 		o.table.remove(o.key, o.n)
 	} else {
 		o.table.set(o.key, o.n, o.old)
-		t.groups.all[o.old.group()].refs++
 	}
 }
 

@@ -42,6 +42,29 @@ func (t *Tables) Stats() Stats {
 	return s
 }
 
+// Digest sums up the routes of a VRF.
+func (t *Tables) Digest(vrf fib.VRF) (d fib.Digest) {
+	if v := t.vrfs[vrf]; v != nil {
+		for _, tb := range [...]*table{v.v4, v.v6} {
+			if tb != nil {
+				d.Routes += tb.routes
+				d.Sum += tb.sum
+			}
+		}
+	}
+	return d
+}
+
+// GroupSum is the sum of fib.Group.Sum over all groups, modulo 2^64.
+func (t *Tables) GroupSum() (sum uint64) {
+	for i := range t.groups.all {
+		if g := &t.groups.all[i]; g.live {
+			sum += g.Sum()
+		}
+	}
+	return sum
+}
+
 // Group returns the group with an index; its ID is 0 if there is none.
 func (t *Tables) Group(index uint32) fib.Group {
 	if index >= uint32(len(t.groups.all)) {

@@ -32,6 +32,7 @@ type table struct {
 	family compiled.Family
 	routes int
 	perGen [generations]uint32 // routes by the generation they were set in
+	sum    uint64              // fib.Digest.Sum
 }
 
 // set returns the tag that k/n had, 0 if none.
