@@ -120,16 +120,17 @@ type Conn interface {
 type Datagram struct {
 	From Address
 	To   Service // the service it was sent to; zero if sent to an Address
-	Data []byte
-	Code Code // why it came back; OK: it is a message for us
+	Data []byte  // of one that came back, 1024 bytes at least, if it has them
+	Code Code    // why it came back; OK: it is a message for us
 }
 
 // Sender sends connectionless messages of 1 to MaxMessage bytes.
 type Sender interface {
-	// Send reaches one of the sockets bound to the service (anycast, nearest
-	// first and in turn). ErrNoName: nobody has bound it.
+	// Send reaches one of the sockets bound to the service (anycast: nearest
+	// first, those with the same range in turn). ErrNoName: nobody has bound it.
 	Send(Service, []byte) error
 	// SendTo reaches one socket; if it is not there the message comes back.
+	// ErrNoNode: there is no link to its node.
 	SendTo(Address, []byte) error
 	// Multicast reaches every socket bound to an instance in the range once.
 	Multicast(Range, []byte) error
@@ -203,6 +204,7 @@ type Subscription interface {
 // Errors of the bus.
 var (
 	ErrNoName   = errors.New("no such service bound")
+	ErrNoNode   = errors.New("no such node")
 	ErrPeerGone = errors.New("peer gone")
 	ErrClosed   = errors.New("bus closed")
 	ErrTimeout  = errors.New("subscription timed out")

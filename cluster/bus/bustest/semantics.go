@@ -138,10 +138,7 @@ func returned(t *testing.T, n Network) {
 	if d := get(t, s); d.Code != bus.NoPort || string(d.Data) != "too late" {
 		t.Errorf("came back: %+v", d)
 	}
-	ok(t, s.SendTo(bus.Address{Ref: addr.Ref, Node: addr.Node + 77}, []byte("far")))
-	if d := get(t, s); d.Code != bus.NoNode || string(d.Data) != "far" {
-		t.Errorf("came back: %+v", d)
-	}
+	want(t, s.SendTo(bus.Address{Ref: addr.Ref, Node: addr.Node + 77}, []byte("far")), bus.ErrNoNode)
 }
 
 func droppable(t *testing.T, n Network) {
@@ -191,7 +188,7 @@ func overload(t *testing.T, n Network) {
 			}
 		}
 	})
-	if first.Code != bus.Overload || len(first.Data) != size {
+	if first.Code != bus.Overload || (len(first.Data) != size && len(first.Data) != 1024) { // TIPC returns 1024 bytes at most
 		t.Fatalf("came back behind %d: code %v, %d bytes", sent, first.Code, len(first.Data))
 	}
 	high := must[bus.Socket](t)(n.Join(t, "high").Socket(bus.With(bus.Critical)))

@@ -101,17 +101,15 @@ func (s *socket) SendTo(a bus.Address, b []byte) error {
 	if err := bus.CheckLength(b); err != nil {
 		return err
 	}
-	code := bus.NoPort
-	if a.Node == 0 {
-		err := s.sendTo(a.Ref, bus.Service{}, b)
-		if err == nil || !missing(err) {
-			return err
-		}
-	} else {
-		code = bus.NoNode
+	if a.Node != 0 {
+		return fmt.Errorf("send to %s: %w", a, bus.ErrNoNode)
+	}
+	err := s.sendTo(a.Ref, bus.Service{}, b)
+	if err == nil || !missing(err) {
+		return err
 	}
 	if s.flags&flagDroppable == 0 {
-		s.in.returned(bus.Datagram{From: a, Data: slices.Clone(b), Code: code})
+		s.in.returned(bus.Datagram{From: a, Data: slices.Clone(b), Code: bus.NoPort})
 	}
 	return nil
 }
