@@ -1,6 +1,9 @@
 package graph
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
 
 // Headroom is kept free before a received frame, for headers to come
 // (XDP_PACKET_HEADROOM).
@@ -11,6 +14,7 @@ const Headroom = 256
 type Pool struct {
 	mem     []byte
 	chunk   int
+	shift   uint8 // log2 of chunk
 	packets []Packet
 	free    []*Packet
 }
@@ -22,7 +26,7 @@ func NewPool(mem []byte, chunk int) (*Pool, error) {
 		return nil, fmt.Errorf("pool of %d bytes in chunks of %d", len(mem), chunk)
 	}
 	n := len(mem) / chunk
-	p := &Pool{mem: mem, chunk: chunk, packets: make([]Packet, n), free: make([]*Packet, n)}
+	p := &Pool{mem: mem, chunk: chunk, shift: uint8(bits.TrailingZeros(uint(chunk))), packets: make([]Packet, n), free: make([]*Packet, n)}
 	for i := range p.packets {
 		p.packets[i].addr = uint64(i * chunk)
 		p.free[n-1-i] = &p.packets[i]
@@ -46,6 +50,21 @@ func (p *Pool) Get() *Packet {
 // Put gives a packet back.
 func (p *Pool) Put(pkt *Packet) { p.free = append(p.free, pkt) }
 
+// Lend takes a free packet for a ring, which knows it by its Addr: its Data is
+// undefined. It comes back by At or PutAt.
+func (p *Pool) Lend() *Packet {
+	n := len(p.free)
+	if n == 0 {
+		return nil
+	}
+	pkt := p.free[n-1]
+	p.free = p.free[:n-1]
+	return pkt
+}
+
+// PutAt gives back the packet whose buffer holds the offset.
+func (p *Pool) PutAt(off uint64) { p.free = append(p.free, &p.packets[off>>p.shift]) }
+
 // Free tells how many packets are free; Size how many there are. The
 // difference must be in rings or in hands: tests check it.
 func (p *Pool) Free() int { return len(p.free) }
@@ -64,7 +83,7 @@ func (p *Pool) Room() int { return p.chunk - Headroom }
 
 // At finds the packet whose buffer holds the offset and makes [off, off+n) its Data.
 func (p *Pool) At(off uint64, n int) *Packet {
-	pkt := &p.packets[off/uint64(p.chunk)]
+	pkt := &p.packets[off>>p.shift]
 	pkt.Data = p.mem[off : off+uint64(n) : pkt.addr+uint64(p.chunk)]
 	return pkt
 }

@@ -20,17 +20,22 @@ import (
 
 // Sizes of a plane.
 const (
-	// minFrames is the fewest buffers of a worker; with more than 14 queues it
-	// has more. A queue holds up to queueFrames, received and to be sent, and
-	// spareFrames are for what is on its way between ports, and for the host.
+	// minFrames is the fewest buffers of a worker; with more than 5 queues it
+	// has more, 32 to 64 MB. A queue holds up to a ring of received frames and one to
+	// be sent; spareFrames are for what is on its way between ports, and for the host.
 	minFrames   = 16384
-	queueFrames = 2 * xdp.DefaultRing
 	spareFrames = 2048
-	smallChunk  = 2048 // frames up to 1,792 bytes
-	largeChunk  = 4096 // frames up to 3,840 bytes
-	// puntSlots is what waits for the slow path: at the policers' rates, some
-	// 20 ms. captureSlots is what waits for a capture's reader.
-	puntSlots    = 512
+	// fullFrames is where rings become shorter: with more than 12 queues of a worker, down
+	// to minRing with 30 and more. The kernel pins a worker's buffers, and keeps
+	// some 140 bytes for each of them with each queue.
+	fullFrames = 32768
+	minRing    = 512
+	smallChunk = 2048 // frames up to 1,792 bytes
+	largeChunk = 4096 // frames up to 3,840 bytes
+	// puntSlots is what waits for the slow path: a burst of 2,000 packets of one class, and
+	// 5 ms of all classes at their policers' rates. captureSlots is what waits for a
+	// capture's reader.
+	puntSlots    = 4096
 	captureSlots = 512
 	// frameMax is the largest frame of any queue.
 	frameMax   = largeChunk - graph.Headroom
@@ -43,13 +48,14 @@ const (
 type shape struct {
 	workers, chunk int
 	frames         int // buffers of each worker
+	ring           int // slots for frames received on a queue
 	fabricDir      string
 }
 
 // serves tells that a plane of shape s does for a configuration that wants w:
-// more buffers do no harm.
+// more buffers, and shorter rings, do no harm.
 func (s shape) serves(w shape) bool {
-	w.frames = max(w.frames, s.frames)
+	w.frames, w.ring = max(w.frames, s.frames), min(w.ring, s.ring)
 	return s == w
 }
 
@@ -83,7 +89,11 @@ func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
 		}
 		queues += (max(n, 1) + s.workers - 1) / s.workers
 	}
-	for s.frames = minFrames; s.frames < spareFrames+queues*queueFrames; {
+	need := func() int { return spareFrames + queues*(s.ring+xdp.TxRing) }
+	for s.ring = xdp.DefaultRing; s.ring > minRing && need() > fullFrames; {
+		s.ring /= 2
+	}
+	for s.frames = minFrames; s.frames < need(); {
 		s.frames *= 2
 	}
 	return s

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"godwit/cluster/wire"
+	"godwit/dataplane/xdp"
 )
 
 func TestShape(t *testing.T) {
@@ -15,16 +16,23 @@ func TestShape(t *testing.T) {
 		return l
 	}
 	small := a.shapeOf(&wire.CardConfig{Ports: ports(2, 1), Interfaces: []wire.InterfaceConfig{{MTU: 1500}}})
-	if small != (shape{1, smallChunk, minFrames, "/run/x/fabric"}) {
+	if small != (shape{1, smallChunk, minFrames, xdp.DefaultRing, "/run/x/fabric"}) {
 		t.Errorf("small: %+v", small)
 	}
 	many := a.shapeOf(&wire.CardConfig{Workers: 2, FabricDir: "/f", Ports: ports(16, 8)})
-	if many != (shape{2, smallChunk, 131072, "/f"}) {
+	if many != (shape{2, smallChunk, 131072, minRing, "/f"}) {
 		t.Errorf("many: %+v", many)
 	}
 	jumbo := a.shapeOf(&wire.CardConfig{Interfaces: []wire.InterfaceConfig{{MTU: 1500}, {MTU: 3000}}})
 	if jumbo.chunk != largeChunk {
 		t.Errorf("jumbo: %+v", jumbo)
+	}
+	some := a.shapeOf(&wire.CardConfig{Ports: ports(16, 1)})
+	if some.frames != fullFrames || some.ring != 1024 || some.frames < spareFrames+16*(some.ring+xdp.TxRing) {
+		t.Errorf("some: %+v", some)
+	}
+	if small.serves(some) || !some.serves(small) {
+		t.Error("longer rings serve many queues, or shorter ones not a few")
 	}
 	more := small
 	more.frames *= 2

@@ -93,7 +93,7 @@ func (a *Agent) openPort(p *port) error {
 	if p.hold, err = netdev.Take(p.cfg.Device, netdev.HoldOptions{}); err != nil {
 		return err
 	}
-	if p.dev, err = attach(p.cfg.Device, p.cfg.ID, p.cfg.Mode, p.cfg.Queues); err != nil {
+	if p.dev, err = attach(p.cfg.Device, p.cfg.ID, p.cfg.Mode, p.cfg.Queues, a.plane.ring); err != nil {
 		return errors.Join(err, a.closePort(p))
 	}
 	if err := a.openShares(p); err != nil {

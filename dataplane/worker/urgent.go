@@ -39,10 +39,16 @@ func (w *Worker) SetUrgent(on bool) (err error) {
 // that means: another thread of the process, an ordinary one, must run and hand
 // the P back. On a busy machine the worker stood still for milliseconds, and
 // its ports' rings overflowed. Unlocked for a moment it just goes on, in about 1 µs.
-const yieldEvery = int64(5 * time.Millisecond)
+//
+// Goroutines that the worker has just woken would take its thread: it waits for
+// yieldLate, then, so that others take them.
+const (
+	yieldEvery = int64(5 * time.Millisecond)
+	yieldLate  = int64(8 * time.Millisecond)
+)
 
 func (w *Worker) maybeYield() {
-	if w.at-w.yielded < yieldEvery {
+	if held := w.at - w.yielded; held < yieldEvery || held < yieldLate && w.at-w.obeyed < yieldLate-yieldEvery {
 		return
 	}
 	w.yielded = w.at

@@ -44,9 +44,10 @@ type Config struct {
 	Gone func(fib.PortID, error)
 }
 
-// Capacity of the queues into a worker, frames. 512 frames are 0.5 ms at 1
-// Mpps: a burst of the slow path or of a hand-over fits, no queue grows beyond.
-const queueSlots = 512
+// Capacity of the queues into a worker, frames: a burst of 2,000 from the host
+// stack, or from another worker, fits while this one is not scheduled for some milliseconds.
+// The memory, 3.7 MB a queue with small buffers, is there once it has been used.
+const queueSlots = 2048
 
 // hostMeta goes with an IP packet of the host stack, or of the slow path.
 type hostMeta struct {
@@ -96,6 +97,7 @@ type Worker struct {
 	tid     int   // the worker's thread
 	at      int64 // when the last round began
 	yielded int64 // when maybeYield last did
+	obeyed  int64 // when the last commands ended
 	sent    bool  // something was given to a port in this round or the last
 
 	v       graph.Vector
@@ -272,6 +274,7 @@ func (w *Worker) obey() {
 		c.f()
 		close(c.done)
 	}
+	w.obeyed = w.now()
 }
 
 // round serves every source once and returns the number of packets.

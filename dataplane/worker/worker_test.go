@@ -281,15 +281,17 @@ func TestFabricBetweenWorkers(t *testing.T) {
 	g.AddPort(z)
 	g.AddConsumer(consumer)
 	f.Start()
-	g.Start()
-	eventually(t, "both asleep", func() bool { return !f.rd.online.Load() && !g.rd.online.Load() })
-	const n = 400
+	// A burst waits for a card that is not scheduled.
+	const n = 2000
 	a.deliver(frames(toCard, portZ, n)...)
+	eventually(t, "frames on their way", func() bool { return producer.Stats().Sent+producer.Stats().Full == n })
+	g.Start()
 	eventually(t, "frames on the other card", func() bool { return len(z.out()) == n })
 	inOrder(t, z.out(), n)
+	eventually(t, "both asleep", func() bool { return !f.rd.online.Load() && !g.rd.online.Load() })
 	// The peer dies: the ring fills, this card's own ports go on.
 	g.Stop()
-	a.deliver(frames(toCard, portZ, 2000)...)
+	a.deliver(frames(toCard, portZ, 3000)...)
 	a.deliver(frame(toPort, uint32(portA), 9))
 	eventually(t, "own port", func() bool { return len(a.out()) == 1 })
 	if f.drop("fabric-full") == 0 {
@@ -434,7 +436,7 @@ func TestMovesWithItsUrgency(t *testing.T) {
 		}
 		f.moved(unix.Gettid())
 	})
-	if policy(f.tid) != unix.SCHED_FIFO || f.Stats().Moves != 2 {
+	if policy(f.tid) != unix.SCHED_FIFO || f.Stats().Moves < 2 {
 		t.Errorf("after the thread's end: policy %d, %d moves", policy(f.tid), f.Stats().Moves)
 	}
 }

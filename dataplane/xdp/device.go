@@ -32,15 +32,24 @@ type Options struct {
 	Mode Mode
 	// Queues overrides the number of queues that the driver reports.
 	Queues int
-	// Ring is the number of slots of each ring, a power of two; 0 means 512. More
-	// rides out longer pauses, less stays in the caches.
+	// Ring is the number of slots of the receive rings, a power of two; 0 means
+	// DefaultRing. The transmit rings have as many, at most TxRing.
 	Ring int
 	// NoZeroCopy keeps to copy mode.
 	NoZeroCopy bool
 }
 
-// DefaultRing is the number of slots of each ring.
-const DefaultRing = 512
+// Slots of the rings.
+const (
+	// DefaultRing frames arrive in 5 ms at 0.4 Mpps, what one worker forwards
+	// to another host on a busy machine: a burst of 2,000 frames waits until a worker that
+	// was not scheduled runs. More rides out longer pauses, but all buffers in the ring are
+	// used in turn, and fewer stay in the caches: 512 cost about 5 % less CPU time a frame.
+	DefaultRing = 2048
+	// TxRing frames wait while the kernel refuses them: twice the queue of a veth. The kernel takes
+	// them in the worker's own system call, so a worker that stands still fills nothing.
+	TxRing = 512
+)
 
 // Device is a network device that a line card has taken: the XDP program on it
 // and the map from its queues to sockets.

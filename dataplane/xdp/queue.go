@@ -31,7 +31,7 @@ type queue struct {
 	index int
 	slot  holder
 	fd    int
-	size  uint32 // slots of each ring
+	size  uint32 // slots of FILL and RX; TX and COMPLETION have at most TxRing
 
 	fill, done, rx, tx   ring
 	fillSlots, doneSlots []uint64
@@ -93,10 +93,10 @@ func (q *queue) probe() {
 
 // restock gives free frames to the fill ring, in batches.
 func (q *queue) restock() {
-	if n := q.fill.room(q.size); n >= min(refillBatch, q.size) {
+	if n := q.fill.room(q.fill.size); n >= min(refillBatch, q.fill.size) {
 		given := uint32(0)
 		for ; given < n; given++ {
-			p := q.u.pool.Get()
+			p := q.u.pool.Lend()
 			if p == nil {
 				break
 			}
@@ -204,7 +204,7 @@ func (q *queue) goneError() error { return fmt.Errorf("use queue %d: %w", q.inde
 
 // reclaim brings sent frames home.
 func (q *queue) reclaim() {
-	n := q.done.waiting(q.size)
+	n := q.done.waiting(q.done.size)
 	if n == 0 {
 		return
 	}

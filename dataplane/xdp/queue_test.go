@@ -143,7 +143,7 @@ func TestManyPorts(t *testing.T) {
 // device that was removed.
 func TestShareAfterGone(t *testing.T) {
 	l := conform.NewLab(t, prefix, 1)
-	d0, d1 := attach(t, l, "p0", Options{}), attach(t, l, "p1", Options{})
+	d0, d1 := attach(t, l, "p0", Options{Ring: 512}), attach(t, l, "p1", Options{Ring: 512})
 	u := newUmem(t, 2048, DefaultChunk)
 	open(t, l, d0, u, 0)
 	must(t, l.IP("r", "link", "del", "p0"))
@@ -221,7 +221,7 @@ func TestHostileRings(t *testing.T) {
 // TestTxTwice hands one packet to Tx twice: the second is refused.
 func TestTxTwice(t *testing.T) {
 	l := conform.NewLab(t, prefix, 1)
-	d := attach(t, l, "p0", Options{})
+	d := attach(t, l, "p0", Options{Ring: 512})
 	u := newUmem(t, 2048, DefaultChunk)
 	p := open(t, l, d, u, 0)
 	pkt := u.Pool().Get()
@@ -239,7 +239,7 @@ func TestTxTwice(t *testing.T) {
 // TestCountersConcurrent reads counters while the worker works and closes.
 func TestCountersConcurrent(t *testing.T) {
 	l := conform.NewLab(t, prefix, 1)
-	d := attach(t, l, "p0", Options{})
+	d := attach(t, l, "p0", Options{Ring: 512})
 	u := newUmem(t, 2048, DefaultChunk)
 	p := open(t, l, d, u, 0)
 	var wg sync.WaitGroup
@@ -360,4 +360,33 @@ func checksums(t *testing.T, files []string) string {
 	out, err := exec.Command("sha256sum", files...).Output()
 	must(t, err)
 	return string(out)
+}
+
+// TestBurst sends 2,000 frames to a port whose worker does not run, as fast
+// as one sender can: all of them wait for it.
+func TestBurst(t *testing.T) {
+	const burst = 2000
+	l := conform.NewLab(t, prefix, 1)
+	d := attach(t, l, "p0", Options{})
+	u := newUmem(t, 4096, DefaultChunk)
+	p := open(t, l, d, u, 0)
+	a := conform.NewWire(t, l, "a", "h0")
+	for range burst {
+		a.Send(t, conform.Frame(60, 1))
+	}
+	got := 0
+	for end := time.Now().Add(deadline); got < burst; {
+		var v graph.Vector
+		must(t, p.Rx(&v))
+		for _, pkt := range v.P[:v.N] {
+			u.Pool().Put(pkt)
+		}
+		if got += v.N; time.Now().After(end) {
+			t.Fatalf("%d of %d frames, counters %+v", got, burst, p.Counters())
+		}
+	}
+	if c := p.Counters(); c.Drops != (netdev.Counters{}).Drops {
+		t.Errorf("drops: %+v", c)
+	}
+	accounted(t, u)
 }

@@ -108,17 +108,19 @@ func (q *queue) tryOpen(ifindex int, zeroCopy bool, share int) (err error) {
 func (q *queue) tune() {
 	// Copy mode takes socket buffers of about 1 KB a frame from this budget; the
 	// default holds fewer frames than the ring.
-	unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, int(q.size)*4096)
+	unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, int(q.txSize())*4096)
 	// Frames that one system call sends in copy mode (Linux 6.17; before: 32).
-	budget := q.size
+	budget := q.txSize()
 	setsockopt(q.fd, unix.XDP_MAX_TX_SKB_BUDGET, unsafe.Pointer(&budget), 4)
 }
 
 func (q *queue) mapRings() error {
-	for _, opt := range [...]int{unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_RX_RING, unix.XDP_TX_RING} {
-		n := q.size
-		if err := setsockopt(q.fd, opt, unsafe.Pointer(&n), 4); err != nil {
-			return fmt.Errorf("size ring %d: %w", opt, err)
+	for _, r := range [...]struct {
+		opt  int
+		size uint32
+	}{{unix.XDP_UMEM_FILL_RING, q.size}, {unix.XDP_UMEM_COMPLETION_RING, q.txSize()}, {unix.XDP_RX_RING, q.size}, {unix.XDP_TX_RING, q.txSize()}} {
+		if err := setsockopt(q.fd, r.opt, unsafe.Pointer(&r.size), 4); err != nil {
+			return fmt.Errorf("size ring %d: %w", r.opt, err)
 		}
 	}
 	var off unix.XDPMmapOffsets
@@ -129,15 +131,17 @@ func (q *queue) mapRings() error {
 	if q.fill, q.fillSlots, err = mapAddrs(q.fd, unix.XDP_UMEM_PGOFF_FILL_RING, off.Fr, q.size); err != nil {
 		return err
 	}
-	if q.done, q.doneSlots, err = mapAddrs(q.fd, unix.XDP_UMEM_PGOFF_COMPLETION_RING, off.Cr, q.size); err != nil {
+	if q.done, q.doneSlots, err = mapAddrs(q.fd, unix.XDP_UMEM_PGOFF_COMPLETION_RING, off.Cr, q.txSize()); err != nil {
 		return err
 	}
 	if q.rx, q.rxSlots, err = mapDescs(q.fd, unix.XDP_PGOFF_RX_RING, off.Rx, q.size); err != nil {
 		return err
 	}
-	q.tx, q.txSlots, err = mapDescs(q.fd, unix.XDP_PGOFF_TX_RING, off.Tx, q.size)
+	q.tx, q.txSlots, err = mapDescs(q.fd, unix.XDP_PGOFF_TX_RING, off.Tx, q.txSize())
 	return err
 }
+
+func (q *queue) txSize() uint32 { return min(q.size, TxRing) }
 
 func mapAddrs(fd int, pgoff int64, o unix.XDPRingOffset, size uint32) (ring, []uint64, error) {
 	r, p, err := mapRing(fd, pgoff, o, size, 8)

@@ -138,7 +138,7 @@ func (u *Umem) leave(q *queue) {
 // home puts the frame at the offset back into the pool.
 func (u *Umem) home(off uint64) {
 	u.held[off>>u.shift] = 0
-	u.pool.Put(u.pool.At(off, 0))
+	u.pool.PutAt(off)
 }
 
 // take claims the frame at the offset from the ring that says it has it.
