@@ -22,7 +22,8 @@ import (
 // Numbers of the card under test.
 const (
 	cardID   fib.CardID  = 1
-	group    fib.GroupID = 1
+	onward   fib.GroupID = 1 // to the sink
+	back     fib.GroupID = 2 // to the generator
 	puntRoom             = 512
 )
 
@@ -63,6 +64,7 @@ func newCard(routes []netip.Prefix) (*card, error) {
 	}
 	slow.SetStatic(now, []pipeline.StaticNeighbor{
 		{Interface: outIf, Address: fwdlab.NextHop, MAC: [6]byte(fwdlab.MACSink)},
+		{Interface: inIf, Address: fwdlab.Source, MAC: [6]byte(fwdlab.MACGen)},
 	})
 	slow.Drain() // announcements nobody waits for
 	if err := c.program(routes); err != nil {
@@ -74,16 +76,23 @@ func newCard(routes []netip.Prefix) (*card, error) {
 	return c, nil
 }
 
-// program fills the tables as a routing engine would.
+// program fills the tables as a routing engine would: the routes, and the lab's links.
 func (c *card) program(routes []netip.Prefix) error {
 	const perBatch = 4096
-	b := fib.Batch{Epoch: 1, Changes: []fib.Change{{Op: fib.SetGroup, Group: fib.Group{
-		ID: group, Kind: fib.Forward, NextHops: []fib.NextHop{{Interface: outIf, Gateway: fwdlab.NextHop}},
-	}}}}
+	set := func(id fib.GroupID, hop fib.NextHop) fib.Change {
+		return fib.Change{Op: fib.SetGroup, Group: fib.Group{ID: id, Kind: fib.Forward, NextHops: []fib.NextHop{hop}}}
+	}
+	route := func(p netip.Prefix, id fib.GroupID) fib.Change {
+		return fib.Change{Op: fib.SetRoute, Route: fib.Route{Prefix: p, Group: id}}
+	}
+	b := fib.Batch{Epoch: 1, Changes: []fib.Change{
+		set(onward, fib.NextHop{Interface: outIf, Gateway: fwdlab.NextHop}), route(fwdlab.OutNet, onward),
+		set(back, fib.NextHop{Interface: inIf, Gateway: fwdlab.Source}), route(fwdlab.InNet, back),
+	}}
 	for {
 		n := min(perBatch, len(routes))
 		for _, p := range routes[:n] {
-			b.Changes = append(b.Changes, fib.Change{Op: fib.SetRoute, Route: fib.Route{Prefix: p, Group: group}})
+			b.Changes = append(b.Changes, route(p, onward))
 		}
 		routes = routes[n:]
 		b.Seq++

@@ -46,7 +46,7 @@ type Options struct {
 }
 
 // Run measures and emits forward.one, forward.full, the CPU time of both a
-// packet, and forward.latency: delays of each at half of what it can forward of a full table.
+// packet, forward.tcp, and forward.latency: delays of each at half of what it can forward of a full table.
 func Run(o Options) error {
 	if o.Runs == 0 {
 		o.Runs, o.Warm, o.D = 5, 300*time.Millisecond, 1500*time.Millisecond
@@ -109,6 +109,8 @@ func (b *bench) pairs(name string, c *card) error {
 	cpu := Series{Name: name + ".cpu", Unit: "ns", Better: "less"}
 	p50 := Series{Name: "forward.latency", Unit: "µs", Better: "less"}
 	p99 := Series{Name: "forward.latency.p99", Unit: "µs", Better: "less"}
+	tcp := Series{Name: "forward.tcp", Unit: "Mbit/s", Better: "more"}
+	tcpCPU := Series{Name: "forward.tcp.cpu", Unit: "ms/Gbit", Better: "less"}
 	for i := range b.Runs {
 		var load, idle [2]fwdlab.Result
 		for _, ours := range []bool{i%2 == 0, i%2 == 1} {
@@ -123,7 +125,11 @@ func (b *bench) pairs(name string, c *card) error {
 		cpu.add(float64(load[1].PerFrame), float64(load[0].PerFrame))
 		b.Progress("%s run %d of %d: ours %.0f pps, %v; linux %.0f pps, %v; offered %.0f and %.0f pps", name, i+1, b.Runs,
 			load[1].PPS, load[1].PerFrame, load[0].PPS, load[0].PerFrame, load[1].Offered, load[0].Offered)
-		if full {
+		if !full {
+			if err := b.transfer(c, &tcp, &tcpCPU); err != nil {
+				return err
+			}
+		} else {
 			p50.add(micros(idle[1], 0.5), micros(idle[0], 0.5))
 			p99.add(micros(idle[1], 0.99), micros(idle[0], 0.99))
 		}
@@ -131,6 +137,8 @@ func (b *bench) pairs(name string, c *card) error {
 	figures := []Series{pps, cpu}
 	if full {
 		figures = append(figures, p50, p99)
+	} else {
+		figures = append(figures, tcp, tcpCPU)
 	}
 	for _, f := range figures {
 		if err := b.Emit(f); err != nil {
@@ -189,4 +197,25 @@ func (b *bench) measure(c *card, ours bool, t fwdlab.Traffic, d time.Duration) (
 		}
 	}
 	return res, errors.Join(errors.New("the worker moves from thread to thread"), err)
+}
+
+// transfer makes a pair of TCP transfers with frames of 1,514 bytes.
+func (b *bench) transfer(c *card, rate, cpu *Series) error {
+	linux, err := b.lab.TCP(nil, b.D)
+	if err != nil {
+		return fmt.Errorf("transfer through linux: %w", err)
+	}
+	if err := c.join(b.lab); err != nil {
+		return errors.Join(err, c.leave())
+	}
+	ours, err := b.lab.TCP([]int{c.thread()}, b.D)
+	in, out := c.counters()
+	if err = errors.Join(err, c.leave()); err != nil {
+		return fmt.Errorf("transfer through ours: %w; ports in %+v, out %+v", err, in, out)
+	}
+	b.Progress("tcp: ours %.0f Mbit/s, %v CPU a Gbit, %d sent again; linux %.0f Mbit/s, %v, %d",
+		ours.Mbps, ours.PerGbit, ours.Retransmits, linux.Mbps, linux.PerGbit, linux.Retransmits)
+	rate.add(ours.Mbps, linux.Mbps)
+	cpu.add(float64(ours.PerGbit)/1e6, float64(linux.PerGbit)/1e6)
+	return nil
 }

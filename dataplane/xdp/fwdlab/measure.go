@@ -104,12 +104,8 @@ func sleep(d time.Duration) {
 
 // sample reads counters and CPU times.
 func (r *Running) sample(threads []int) (s sample, err error) {
-	for _, tid := range threads {
-		t, err := threadTime(tid)
-		if err != nil {
-			return s, err
-		}
-		s.cpu += t
+	if s.cpu, err = threadTimes(threads); err != nil {
+		return s, err
 	}
 	if r.stamped {
 		if s.delays, err = r.Delays(); err != nil {
