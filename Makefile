@@ -3,7 +3,7 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build sign keys demo test lint generated unit system bench run image run-image clean
+.PHONY: help deps build sign keys demo test test-vm lint generated unit system bench run image run-image clean
 .NOTPARALLEL:
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -85,9 +85,13 @@ system: ## System tests: whole routers in namespaces with BIRD, FRR and GoBGP pe
 	$(call say,system tests)
 	@go test -count=1 -timeout 30m ./cmd/lab/...
 
+test-vm: ## Tests in guests: the bus over the kernel's TIPC (part of system)
+	$(call say,tests in guests)
+	@go test -count=1 -timeout 15m -v ./cmd/lab/vm
+
 bench: ## Benchmarks with their baselines, JSON lines: make bench NAME=fib
 	@$(MAKE) --no-print-directory deps build >&2
-	@go run ./cmd/bench $(NAME)
+	@bin/bench $(NAME)
 
 run: deps build ## Run a router here with CONFIG (default configs/minimal.yaml) until Ctrl-C
 	@mkdir -p $(RUN_DIR) $(STATE_DIR)

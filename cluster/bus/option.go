@@ -141,6 +141,8 @@ type Link struct {
 // Inspector is a Bus that shows its links.
 type Inspector interface {
 	Links() ([]Link, error)
+	// Nodes are those that can be reached, this one first.
+	Nodes() []uint32
 }
 
 // CheckLength tells whether a message may be sent.

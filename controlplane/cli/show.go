@@ -232,16 +232,6 @@ func speakerState(s mgmt.Speaker) string {
 	return "in sync"
 }
 
-func askBus(ctx context.Context, e *Env, _ words) (mgmt.Bus, error) { return e.client.Bus(ctx) }
-
-func textBus(w io.Writer, v mgmt.Bus) {
-	table(w, "TYPE|LOWER|UPPER|SOCKET|PID|NAME", func(row func(...any)) {
-		for _, n := range v.Names {
-			row(n.Type, n.Lower, n.Upper, n.Ref, n.PID, n.Name)
-		}
-	})
-}
-
 func showDrops(ctx context.Context, e *Env, w words) error {
 	ask := func(ctx context.Context, e *Env, w words) (mgmt.Drops, error) {
 		r := reader{w: w}

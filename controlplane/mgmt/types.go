@@ -311,9 +311,27 @@ type Speaker struct {
 	Error     string            `json:"error,omitempty"` // why Peers is not known
 }
 
-// Bus lists the bindings of the bus.
+// Bus shows the bus: its bindings, and links and nodes as the routing engine
+// sees them.
 type Bus struct {
 	Names []wire.NameEntry `json:"names"`
+	Links []BusLink        `json:"links"`
+	Nodes []BusNode        `json:"nodes"`
+}
+
+// BusLink is a supervised link to another process or, between machines, node.
+type BusLink struct {
+	Name        string `json:"name"`
+	Peer        uint32 `json:"peer"`
+	Up          bool   `json:"up"`
+	ToleranceMS int64  `json:"tolerance_ms"`
+	SilentMS    int64  `json:"silent_ms"` // since the peer was heard; -1: not known
+}
+
+// BusNode is a machine of the bus. Of a bus of one machine that is node 0.
+type BusNode struct {
+	Node uint32 `json:"node"`
+	Up   bool   `json:"up"`
 }
 
 // Events holds each module's event-core statistics.

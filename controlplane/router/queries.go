@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"godwit/cluster/bus"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/controlplane/config"
@@ -138,7 +139,7 @@ func (r *Router) backend() mgmt.Backend {
 		Version: r.showVersion, Modules: r.showModules, VRFs: r.showVRFs, Interfaces: r.showInterfaces,
 		Routes: r.showRoutes, RouteChanges: r.showRouteChanges, FIB: r.showFIB, FIBSummary: r.showFIBSummary, FIBTrace: r.traceFIB,
 		Neighbors: r.showNeighbors, ClearNeighbors: r.clearNeighbors,
-		BGP: r.showBGP, ResetBGP: r.resetBGP, Bus: r.showBus, Events: r.showEvents, Trace: r.showTrace, ClearEvents: r.clearEvents, Drops: r.showDrops,
+		BGP: r.showBGP, ResetBGP: r.resetBGP, Bus: r.showBus, Security: r.showSecurity, Audit: r.showAudit, Events: r.showEvents, Trace: r.showTrace, ClearEvents: r.clearEvents, Drops: r.showDrops,
 		Config: r.showConfig, Check: r.checkConfig, Apply: r.applyConfig, Ping: r.ping, Capture: r.runCapture,
 	}
 }
@@ -164,7 +165,29 @@ func (r *Router) showModules(ctx context.Context) (mgmt.Modules, error) {
 
 func (r *Router) showBus(ctx context.Context) (mgmt.Bus, error) {
 	list, err := ask[wire.NameList](ctx, r, r.supervisorSession, "supervisor", wire.GetNames, struct{}{})
-	return mgmt.Bus{Names: orEmpty(list.Names)}, err
+	if err != nil {
+		return mgmt.Bus{}, err
+	}
+	v := mgmt.Bus{Names: orEmpty(list.Names), Links: []mgmt.BusLink{}, Nodes: []mgmt.BusNode{}}
+	if b, ok := r.opt.Bus.(bus.Inspector); ok {
+		links, err := b.Links()
+		if err != nil {
+			return v, err
+		}
+		for _, l := range links {
+			silent := l.Silent.Milliseconds()
+			if l.Silent < 0 {
+				silent = -1
+			}
+			v.Links = append(v.Links, mgmt.BusLink{
+				Name: l.Name, Peer: l.Peer, Up: l.Up, ToleranceMS: l.Tolerance.Milliseconds(), SilentMS: silent,
+			})
+		}
+		for _, n := range b.Nodes() {
+			v.Nodes = append(v.Nodes, mgmt.BusNode{Node: n, Up: true})
+		}
+	}
+	return v, nil
 }
 
 func orEmpty[T any](list []T) []T {

@@ -240,4 +240,7 @@ func (m *Member) Links() ([]bus.Link, error) {
 	return list, nil
 }
 
+// Nodes returns the one node of the bus.
+func (m *Member) Nodes() []uint32 { return []uint32{0} }
+
 var _ bus.Inspector = (*Member)(nil)

@@ -126,6 +126,29 @@ func (n *netlink) enable(dev string, tolerance time.Duration) error {
 // Links returns the links to other nodes: one for each common bearer.
 func (m *Member) Links() ([]bus.Link, error) { return Links() }
 
+// Nodes returns this node and those that it has links to.
+func (m *Member) Nodes() []uint32 {
+	own, err := ownNode()
+	if err != nil {
+		return nil
+	}
+	list := []uint32{own}
+	sub, err := m.subscribe(bus.All(bus.TypeNodeState), bus.Options{Timeout: 10 * time.Millisecond})
+	if err != nil {
+		return list
+	}
+	defer sub.Close()
+	for {
+		e, err := sub.Next()
+		if err != nil {
+			return list
+		}
+		if e.Up && e.Range.Lower != own {
+			list = append(list, e.Range.Lower)
+		}
+	}
+}
+
 var _ bus.Inspector = (*Member)(nil)
 
 // Links returns the kernel's links to other nodes.

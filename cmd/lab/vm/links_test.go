@@ -1,0 +1,94 @@
+package vm
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	echoed = regexp.MustCompile(`GUEST echoed (\d+) worst gap (\d+) ms`)
+	gone   = regexp.MustCompile(`GUEST gone code=(\d+) behind \d+ echoes after (\d+) ms`)
+)
+
+const (
+	tolerance = 1500 * time.Millisecond // of busguest's links
+	// slack is what emulation on a busy machine adds.
+	slack = 4 * time.Second
+)
+
+// echoes waits for n more rounds of 500 echoes behind mark.
+func echoes(t *testing.T, c *console, mark, n int, limit time.Duration) {
+	t.Helper()
+	c.wait(t, strconv.Itoa(n)+" rounds of echoes", limit, func(s string) bool {
+		return len(echoed.FindAllString(s[mark:], -1)) >= n
+	})
+}
+
+func sane(t *testing.T, consoles ...*console) {
+	t.Helper()
+	for _, c := range consoles {
+		if s := c.String(); strings.Contains(s, "GUEST BAD") || strings.Contains(s, "GUEST failed") {
+			t.Fatalf("the guest complains:\n%s", s[max(0, len(s)-3000):])
+		}
+	}
+}
+
+// TestBearersAndNodes: of two nodes with two bearers, one is cut: nothing is
+// lost and all is in order; both: connections end within the tolerance, with
+// the reason; joined again: the service is back.
+func TestBearersAndNodes(t *testing.T) {
+	const script = `
+ip link set eth0 up; ip link set eth1 up
+echo "guest: up"
+%ROLE%
+echo "guest: ended with $?"
+sleep 1000
+`
+	wires := [2]*wire{newWire(t), newWire(t)}
+	// One image for both: the kernel's command line says who it is.
+	dir := build(t, strings.ReplaceAll(script, "%ROLE%", `for w in $(cat /proc/cmdline); do case $w in role=*) role=${w#role=};; node=*) node=${w#node=};; esac; done
+/prog $role $node eth0 eth1 2>&1`), "build", "./testdata/busguest")
+	server := boot(t, dir, "role=server node=2", wires[0].ends[0], wires[1].ends[0])
+	client := boot(t, dir, "role=client node=1 ", wires[0].ends[1], wires[1].ends[1])
+	echoes(t, client, 0, 2, 90*time.Second)
+	if s := client.String(); !strings.Contains(s, "GUEST event up=true node=2") {
+		t.Errorf("no event of node 2:\n%s", s)
+	}
+	t.Log(strings.Join(regexp.MustCompile(`GUEST links.*`).FindAllString(client.String(), 1), ""))
+
+	mark := len(client.String())
+	wires[0].cut.Store(true)
+	echoes(t, client, mark, 20, 90*time.Second) // past the tolerance of the link that is cut
+	sane(t, server, client)
+	if s := client.String()[mark:]; gone.MatchString(s) {
+		t.Fatalf("one of two bearers ended the connection:\n%s", s)
+	}
+	worst := 0
+	for _, m := range echoed.FindAllStringSubmatch(client.String()[mark:], -1) {
+		gap, _ := strconv.Atoi(m[2])
+		worst = max(worst, gap)
+	}
+	t.Logf("one bearer cut: nothing lost, longest gap %d ms", worst)
+
+	mark = len(client.String())
+	wires[1].cut.Store(true)
+	client.wait(t, "end of the connection", tolerance+slack+30*time.Second, func(s string) bool { return gone.MatchString(s[mark:]) })
+	m := gone.FindStringSubmatch(client.String()[mark:])
+	if ms, _ := strconv.Atoi(m[2]); m[1] != "3" || time.Duration(ms)*time.Millisecond > tolerance+slack {
+		t.Errorf("both bearers cut: code %s after %s ms, tolerance %v", m[1], m[2], tolerance)
+	}
+	t.Logf("both bearers cut: reason %s (no node) after %s ms, tolerance %v", m[1], m[2], tolerance)
+
+	mark = len(client.String())
+	for _, w := range wires {
+		w.cut.Store(false)
+	}
+	echoes(t, client, mark, 2, 90*time.Second)
+	if s := client.String()[mark:]; !strings.Contains(s, "GUEST event up=true node=2") {
+		t.Errorf("the node came back without an event:\n%s", s)
+	}
+	sane(t, server, client)
+}

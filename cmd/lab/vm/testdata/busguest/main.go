@@ -1,0 +1,137 @@
+// Package main is the program of the two guests of the link tests.
+//
+//	prog server|client NODE DEVICE...
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"godwit/cluster/bus"
+	"godwit/cluster/bus/tipc"
+)
+
+var service = bus.Service{Type: 600, Instance: 1}
+
+func main() {
+	if err := run(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
+		fmt.Println("GUEST failed:", err)
+		os.Exit(1)
+	}
+}
+
+func run(role, id string, devices []string) error {
+	node, err := strconv.Atoi(id)
+	if err != nil {
+		return err
+	}
+	key := []byte(os.Getenv("KEY"))
+	if err := tipc.Setup(tipc.Node{ID: uint32(node), Bearers: devices, Key: key, Tolerance: 1500 * time.Millisecond}); err != nil {
+		return err
+	}
+	m, err := tipc.Join()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if role == "server" {
+		return serve(m)
+	}
+	return follow(m)
+}
+
+// serve echoes, and says what it is sent out of order.
+func serve(m *tipc.Member) error {
+	l, err := m.Listen(bus.One(service.Type, service.Instance))
+	if err != nil {
+		return err
+	}
+	fmt.Println("GUEST serves")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			for n := uint32(0); ; n++ {
+				b, err := c.Recv()
+				if err != nil {
+					fmt.Println("GUEST lost its client:", err)
+					return
+				}
+				if got := binary.BigEndian.Uint32(b); got != n {
+					fmt.Printf("GUEST BAD %d for %d\n", got, n)
+				}
+				if err := c.Send(b); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// follow talks to the server as often as it appears.
+func follow(m *tipc.Member) error {
+	sub, err := m.Subscribe(bus.All(service.Type))
+	if err != nil {
+		return err
+	}
+	for {
+		e, err := sub.Next()
+		if err != nil {
+			return err
+		}
+		fmt.Printf("GUEST event up=%v node=%d\n", e.Up, e.Addr.Node)
+		if !e.Up {
+			continue
+		}
+		links, err := m.Links()
+		fmt.Println("GUEST links:", links, err)
+		if err := talk(m); err != nil {
+			return err
+		}
+	}
+}
+
+// talk sends numbers, 16 ahead of the echoes, until the connection ends.
+func talk(m *tipc.Member) error {
+	c, err := m.Dial(context.Background(), service)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	last := time.Now()
+	worst := time.Duration(0)
+	for sent, got := uint32(0), uint32(0); ; {
+		for ; sent < got+16; sent++ {
+			if err := c.Send(binary.BigEndian.AppendUint32(make([]byte, 0, 64), sent)); err != nil {
+				break // Recv tells why
+			}
+		}
+		b, err := c.Recv()
+		silent := time.Since(last)
+		if err != nil {
+			var gone *bus.GoneError
+			if !errors.As(err, &gone) {
+				return err
+			}
+			fmt.Printf("GUEST gone code=%d behind %d echoes after %d ms\n", gone.Code, got, silent.Milliseconds())
+			return nil
+		}
+		if n := binary.BigEndian.Uint32(b); n != got {
+			fmt.Printf("GUEST BAD %d for %d\n", n, got)
+		}
+		last, worst = time.Now(), max(worst, silent)
+		if got++; got%500 == 0 {
+			fmt.Printf("GUEST echoed %d worst gap %d ms\n", got, worst.Milliseconds())
+			worst = 0
+			time.Sleep(50 * time.Millisecond) // the emulated machines have other work
+		}
+	}
+}
