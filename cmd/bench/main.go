@@ -41,6 +41,7 @@ func main() {
 		{"converge", benchConverge},
 		{"forward", benchForward},
 		{"pic", benchPIC},
+		{"leak", benchLeak},
 		{"sign", benchSign},
 		{"event", benchEvent},
 	}
