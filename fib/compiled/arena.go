@@ -18,7 +18,7 @@ const (
 
 	// arenaWords bounds all tables together: 512 MiB of address space, of
 	// which only what is used becomes resident. A full IPv4 and IPv6 table
-	// takes about 25 MiB.
+	// takes about 56 MiB.
 	arenaWords = 1 << 27
 	chunkClass = 3       // what small blocks are cut from: 16 KiB
 	hugePage   = 2 << 20 // bytes

@@ -1,6 +1,6 @@
 // Package patricia holds a line card's forwarding tables: for every VRF the
-// routes in Patricia trees (github.com/kentik/patricia), which the writer
-// edits, and the same routes compiled for lookup (package compiled), which
+// routes in trees that the writer edits (B+ trees of ours or Patricia trees of
+// github.com/kentik/patricia), and the same routes compiled for lookup (package compiled), which
 // forwarding workers read; and the next-hop groups that the routes use, under
 // dense indices.
 //
