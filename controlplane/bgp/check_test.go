@@ -129,6 +129,27 @@ func TestRedist(t *testing.T) {
 	}
 }
 
+// TestRedistReplaced sees that the same table once more is no change, whatever
+// its size: nothing is withdrawn meanwhile.
+func TestRedistReplaced(t *testing.T) {
+	body := wire.RedistBody{Replace: true}
+	for i := range 20_000 {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0})
+		body.Routes = append(body.Routes, wire.RedistRoute{Prefix: netip.PrefixFrom(a, 24), Protocol: "static"})
+	}
+	var r redist
+	if list, err := r.change(body); err != nil || len(list) != len(body.Routes) {
+		t.Fatalf("%d announced: %v", len(list), err)
+	}
+	if list, err := r.change(body); err != nil || len(list) != 0 {
+		t.Errorf("%d changes: %v", len(list), err)
+	}
+	body.Routes = body.Routes[1:]
+	if list, err := r.change(body); err != nil || len(list) != 1 || !list[0].withdraw {
+		t.Errorf("%+v: %v", list, err)
+	}
+}
+
 func TestInitialSync(t *testing.T) {
 	now := time.Unix(0, 0)
 	cfg := speaker(neighbor("10.0.0.2", 2), neighbor("10.0.0.3", 3), neighbor("10.0.0.4", 4), neighbor("10.0.0.5", 5))

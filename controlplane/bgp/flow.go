@@ -26,7 +26,7 @@ func (s *Speaker) routeAck(c Client, seq uint64) {
 
 // pace is the least time between batches that are not full: a flood of changes
 // goes out in large batches, a single change at once.
-const pace = 5 * time.Millisecond
+const pace = 20 * time.Millisecond
 
 // flush sends what window and pace allow.
 func (s *Speaker) flush() {
@@ -123,7 +123,7 @@ const farewellTime = time.Second
 // replaced just exits: its neighbours keep its routes and help the next one
 // (RFC 4724).
 func (s *Speaker) Farewell(done func()) {
-	s.client = nil // the withdrawals that follow are not news
+	s.client, s.ended = nil, true // the withdrawals that follow are not news
 	s.feed.detach()
 	s.enqueue(func() error { return errors.Join(s.srv.farewell(), s.srv.clearSocket()) }, func(err error) {
 		if err != nil {
@@ -146,7 +146,7 @@ func (s *Speaker) awaitIdle(deadline time.Time, done func()) {
 
 // Close stops the BGP server whole and then calls done: for programs that go on.
 func (s *Speaker) Close(done func()) {
-	s.client = nil
+	s.client, s.ended = nil, true
 	s.feed.detach()
 	s.enqueue(func() error { s.srv.stop(); return nil }, func(error) { done() })
 }

@@ -109,6 +109,7 @@ connect-retry = 2
 	w.until(wait, "three sessions", func() bool {
 		return w.state("10.0.0.2") == established && w.state("10.0.1.2") == established && w.state("10.0.2.2") == established
 	})
+	w.until(wait, "third-party next hop", func() bool { return len(w.routes[prefix("198.51.100.0/25")]) > 0 })
 	w.mu.Lock()
 	got := w.routes[prefix("198.51.100.0/25")]
 	w.mu.Unlock()

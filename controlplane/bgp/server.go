@@ -28,6 +28,7 @@ type server struct {
 	cfg       wire.SpeakerConfig
 	stopWatch func()
 	limited   map[netip.Addr]bool // held down above their prefix limit
+	counted   counted
 	addresses func() []interfaceAddrs
 }
 
@@ -81,7 +82,7 @@ func (s *server) start(cfg wire.SpeakerConfig, w *watch) error {
 	}
 	s.bgp, s.limited = b, map[netip.Addr]bool{}
 	s.cfg = cfg
-	s.cfg.Neighbors = nil
+	s.cfg.Neighbors, s.counted = nil, counted{}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopWatch = func() { cancel(); w.settle() }
 	err := w.start(ctx, b, cfg.Multipath > 1)

@@ -299,3 +299,26 @@ func TestMaxPrefixes(t *testing.T) {
 	}
 	w.until(wait, "10 routes", func() bool { return len(w.routes) == 10 })
 }
+
+// TestPortTaken sees that a speaker whose port is taken starts when it is free.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	net, router, peer := pair(t)
+	squatter, err := net.Start(router.Command("socat", "TCP-LISTEN:179", "OPEN:/dev/null"), "socat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bgptest.Until(wait, func() bool {
+		out, err := router.Output("ss", "-Hltn", "sport = :179")
+		return err == nil && strings.Contains(out, "LISTEN")
+	}) {
+		t.Fatal("nobody listens")
+	}
+	w := startTwin(t, net, router)
+	if err := w.request(wire.SetSpeaker, speaker(neighbor("10.0.0.2", 65002)), &struct{}{}); err == nil || !strings.Contains(err.Error(), "port 179") {
+		t.Fatalf("error %v", err)
+	}
+	squatter.Kill()
+	bird(t, peer, birdConfig(2, birdStatic("ipv4", "", "route 192.0.2.0/24 blackhole;"), birdPeer("godwit", "10.0.0.1", 65001, "10.0.0.2", 65002, birdBoth)))
+	w.until(wait, "route and end of the table", func() bool { return len(w.routes) == 1 && w.synced == 1 })
+}

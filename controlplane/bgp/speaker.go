@@ -59,6 +59,7 @@ type Speaker struct {
 	synced     bool // the client has been told RoutesSynced
 	marked     bool // syncMark is set
 	syncMark   mark // RoutesSynced is due behind it
+	ended      bool // Farewell or Close was called
 }
 
 // op is a call into GoBGP, and what to do with the result on the loop.
@@ -209,17 +210,41 @@ func (s *Speaker) setSpeaker(c Client, cfg wire.SpeakerConfig, reply func(any, e
 		s.checkSync()
 		s.flush()
 	}
+	s.applyConfig(&cfg, false, reply)
+	return nil
+}
+
+// applyConfig brings the server to the configuration. Where it cannot start (its
+// port is taken, say), it is tried again as long as the configuration is wanted.
+func (s *Speaker) applyConfig(cfg *wire.SpeakerConfig, again bool, reply func(any, error)) {
 	routes := s.redist.all()
-	s.enqueue(func() error { return s.srv.apply(cfg, &s.w, routes) }, func(err error) {
+	stopped := false
+	s.enqueue(func() error {
+		err := s.srv.apply(*cfg, &s.w, routes)
+		stopped = s.srv.bgp == nil
+		return err
+	}, func(err error) {
 		if err != nil {
 			s.opt.Log.Error("configure BGP", "error", err)
 			reply(nil, err)
-			return
+		} else {
+			reply(struct{}{}, nil)
 		}
-		reply(struct{}{}, nil)
+		switch {
+		case stopped:
+			s.high.After(startAgain, func() {
+				if s.cfg == cfg && !s.ended {
+					s.applyConfig(cfg, true, func(any, error) {})
+				}
+			})
+		case again && !s.sync.done && s.cfg == cfg:
+			s.sync.begin(cfg, s.loop.Now()) // the peers could not send anything yet
+		}
 	})
-	return nil
 }
+
+// startAgain is how long the speaker waits after the server did not start.
+const startAgain = 2 * time.Second
 
 func (s *Speaker) configurePeers() {
 	now := s.loop.Now()

@@ -82,12 +82,37 @@ type peerCounts struct {
 // was sent: it applies the policy to every path again to find out.
 const exactAdvertised = 10_000
 
-// counts asks GoBGP for its counters. It walks every Adj-RIB-In, some 50 ms for a
-// full table, while GoBGP does nothing else.
+// countsShare bounds the part of the time that goes into counting: an answer
+// serves for so many times what it took.
+const countsShare = 20
+
+// counted is the last answer of GoBGP's counters.
+type counted struct {
+	byPeer map[netip.Addr]peerCounts
+	until  time.Time // when to ask again
+}
+
+// counts returns GoBGP's counters. To tell them, GoBGP copies every Adj-RIB-In,
+// some half a second for a full table: whoever polls gets an answer again.
 func (s *server) counts(feed feedStats) (map[netip.Addr]peerCounts, error) {
 	if s.bgp == nil {
 		return nil, nil
 	}
+	start := time.Now()
+	if start.Before(s.counted.until) {
+		return s.counted.byPeer, nil
+	}
+	m, err := s.count(feed)
+	if err != nil {
+		return nil, err
+	}
+	end := time.Now()
+	s.counted = counted{m, end.Add(countsShare * end.Sub(start))}
+	return m, nil
+}
+
+// count asks GoBGP.
+func (s *server) count(feed feedStats) (map[netip.Addr]peerCounts, error) {
 	exact := feed.routes4+feed.routes6 <= exactAdvertised
 	m := map[netip.Addr]peerCounts{}
 	err := s.bgp.ListPeer(context.Background(), &api.ListPeerRequest{EnableAdvertised: exact}, func(p *api.Peer) {
