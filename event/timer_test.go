@@ -160,8 +160,7 @@ func TestStopOnLoopIsExact(t *testing.T) {
 	if ran != 1 || at.Sub(begin) != 25 {
 		t.Errorf("ran %d times, at %v", ran, at.Sub(begin))
 	}
-	var again *Timer
-	again = low.After(0, func() { ran++ })
+	again := low.After(0, func() { ran++ })
 	again.Reset(0)
 	l.Advance(0)
 	if ran != 2 {
