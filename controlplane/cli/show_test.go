@@ -61,6 +61,10 @@ func twin() mgmt.Backend {
 			}
 			return nil
 		},
+		RouteChanges: func(_ context.Context, q mgmt.RouteChangeQuery) (mgmt.RouteChanges, error) {
+			c := mgmt.RouteChange{Time: time.Unix(0, 0).UTC(), VRF: q.VRF, Prefix: prefix("192.0.2.0/24"), New: &mgmt.Installed{Protocol: "static", From: "blue", Group: 7}}
+			return mgmt.RouteChanges{Changes: []mgmt.RouteChange{c}, Total: 9}, nil
+		},
 		FIB: func(_ context.Context, _ mgmt.FIBQuery, f func(mgmt.FIBRoute) error) error {
 			return f(mgmt.FIBRoute{Card: 1, VRF: "red", Prefix: prefix("192.0.2.0/24"), Group: 2, Kind: "forward", NextHops: hop})
 		},

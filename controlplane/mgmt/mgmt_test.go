@@ -285,8 +285,12 @@ func TestSocket(t *testing.T) {
 
 func TestQueriesComeBack(t *testing.T) {
 	a := netip.MustParseAddr("2001:db8::1")
-	route := RouteQuery{VRF: "r", Family: 6, Prefix: netip.MustParsePrefix("::/0"), Longer: true, Protocol: "bgp", NextHop: a, Detail: true}
+	route := RouteQuery{VRF: "r", Family: 6, Prefix: netip.MustParsePrefix("::/0"), Longer: true, Protocol: "bgp", NextHop: a, Tag: 1<<32 - 1, Detail: true}
 	if got, err := parseRouteQuery(route.values()); err != nil || got != route {
+		t.Errorf("%+v, %v", got, err)
+	}
+	changes := RouteChangeQuery{VRF: "r", Prefix: netip.MustParsePrefix("10.0.0.0/8"), Count: 7}
+	if got, err := parseRouteChangeQuery(changes.values()); err != nil || got != changes {
 		t.Errorf("%+v, %v", got, err)
 	}
 	fibq := FIBQuery{Card: 3, VRF: "r", Address: a}
@@ -310,6 +314,7 @@ func FuzzQueries(f *testing.F) {
 		for _, parse := range []func(url.Values) error{
 			func(v url.Values) error { _, err := parseRouteQuery(v); return err },
 			func(v url.Values) error { _, err := parseFIBQuery(v); return err },
+			func(v url.Values) error { _, err := parseRouteChangeQuery(v); return err },
 			func(v url.Values) error { _, err := parsePingQuery(v); return err },
 			func(v url.Values) error { _, err := parseNeighborQuery(v); return err },
 			func(v url.Values) error { _, err := parseCaptureQuery(v); return err },
