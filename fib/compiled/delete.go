@@ -115,7 +115,7 @@ func (s *Space) shrink(slot uint32, pos uint, path Key) {
 			leads++
 		}
 	}
-	if leads*2*growAt[c-1] >= classWords[c]/16 {
+	if s.keeps(c, pos, leads) {
 		return
 	}
 	narrow := s.alloc(c - 1)
@@ -135,6 +135,22 @@ func (s *Space) shrink(slot uint32, pos uint, path Key) {
 		return
 	}
 	s.shrink(slot, pos, path)
+}
+
+// keeps tells whether a node of which leads sixteenths lead on stays as wide as
+// it is: the rules of tooNarrow with a margin.
+func (s *Space) keeps(c int, pos uint, leads uint32) bool {
+	share := growAt[c-1]
+	if *s.words >= wideWords {
+		share = growWide[c-1]
+		if pos == 0 {
+			return *s.words-classWords[c] >= wideWords/2
+		}
+		if s.is4 && pos == 16 && c == 2 {
+			return true
+		}
+	}
+	return leads*2*share >= classWords[c]/16
 }
 
 // tidySmall replaces a node of stride 4 whose entries are all the same leaf,

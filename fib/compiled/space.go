@@ -104,6 +104,7 @@ type Space struct {
 
 	scratch uint32  // a block for entries under construction
 	words   *uint32 // of the table that is being changed
+	is4     bool    // it is an IPv4 table
 	tables  map[tableID]*uint32
 }
 

@@ -38,7 +38,7 @@ func (s *Space) enter(slot uint32) {
 		w = new(uint32)
 		s.tables[tableID(slot)] = w
 	}
-	s.words = w
+	s.words, s.is4 = w, slot%dirWords == root4
 }
 
 func addrBits(f Family) uint {
