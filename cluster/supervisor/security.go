@@ -16,6 +16,7 @@ import (
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/security/audit"
+	"godwit/security/confine"
 	"godwit/security/elfsig"
 	"godwit/security/module"
 	"godwit/security/trust"
@@ -60,6 +61,32 @@ func newGuard(cfg Config) (*guard, error) {
 		Permissive: cfg.Permissive, Now: time.Now, Audit: g.verdict,
 	})
 	return g, nil
+}
+
+// roleCaps are the most capabilities that modules of a role may have. The routing
+// engine makes namespaces and mounts them: it keeps all.
+var roleCaps = map[string]string{
+	"linecard": "net_admin,net_raw,bpf,perfmon,sys_admin,sys_nice,sys_resource,ipc_lock", // sys_admin: to enter the VRFs' namespaces
+	"bgp":      "net_bind_service",
+}
+
+// environment is what a module gets besides the loader's: how it is to confine
+// itself, with the capabilities signed into it if there are any, of those of its
+// role.
+func (s *Supervisor) environment(role string, img *module.Image) []string {
+	env := slices.Clone(s.cfg.Env)
+	list, confined := roleCaps[role]
+	if !confined || !s.cfg.Confine {
+		return env
+	}
+	caps, err := elfsig.ParseCaps(list)
+	if err != nil {
+		panic(err) // the table above is wrong; a test reads it
+	}
+	if want := img.Signed.Capabilities; want != 0 {
+		caps &= want
+	}
+	return append(env, confine.Variable+"="+caps.String())
 }
 
 // verdict takes what the loader decided, from any goroutine.

@@ -10,6 +10,7 @@ import (
 	"godwit/cluster/wire"
 	"godwit/security/audit"
 	"godwit/security/elfsig"
+	"godwit/security/module"
 	"godwit/security/trust"
 )
 
@@ -131,6 +132,38 @@ func TestParseStatus(t *testing.T) {
 	for _, bad := range []string{"", "Uid:\tx\n", strings.Replace(text, "3000", "xyz", 1), strings.Replace(text, "Seccomp", "S", 1)} {
 		if err := parseStatus(&c, bad); err == nil {
 			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// A module gets the capabilities of its role that were signed into it.
+func TestEnvironment(t *testing.T) {
+	s := &Supervisor{cfg: Config{Env: []string{"A=b"}, Confine: true}}
+	img := &module.Image{}
+	for _, tt := range []struct {
+		role, signed, want string
+	}{
+		{"router", "", "A=b"},
+		{"bgp", "", "A=b GODWIT_CONFINE=net_bind_service"},
+		{"bgp", "net_bind_service,sys_admin", "A=b GODWIT_CONFINE=net_bind_service"},
+		{"bgp", "sys_admin", "A=b GODWIT_CONFINE="},
+		{"linecard", "net_admin,bpf,sys_module", "A=b GODWIT_CONFINE=net_admin,bpf"},
+	} {
+		var err error
+		if img.Signed.Capabilities, err = elfsig.ParseCaps(tt.signed); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(s.environment(tt.role, img), " "); got != tt.want {
+			t.Errorf("%s %q: %s", tt.role, tt.signed, got)
+		}
+	}
+	s.cfg.Confine = false
+	if got := s.environment("bgp", img); len(got) != 1 {
+		t.Errorf("not to be confined: %v", got)
+	}
+	for role, list := range roleCaps {
+		if _, err := elfsig.ParseCaps(list); err != nil {
+			t.Errorf("%s: %v", role, err)
 		}
 	}
 }

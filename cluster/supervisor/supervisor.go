@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -29,6 +28,7 @@ type Config struct {
 	TrustDir         string // trust store of the modules' signers
 	TrustRoot        string // file of the public key that must have signed the trust store; empty: none
 	Permissive       bool   // run what would be refused; for bringing up
+	Confine          bool   // line cards and speakers give up what their role does not need
 	ConfigFile       string // for the routing engine; may be empty
 	Env              []string
 	Stderr           *os.File     // of the modules
@@ -276,7 +276,7 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 	}
 	out.proc, err = s.loader.Start(img, module.Options{
 		Name: "godwit-" + spec.Role, Args: append(args, spec.Args...), NetNS: spec.NetNS,
-		Env:   append(slices.Clone(s.cfg.Env), health.FDVariable+"=3"), // the first of Files
+		Env:   append(s.environment(spec.Role, img), health.FDVariable+"=3"), // the first of Files
 		Files: []*os.File{theirs}, Stderr: s.cfg.Stderr,
 	})
 	if out.err = errors.Join(err, img.Close(), theirs.Close()); err != nil {

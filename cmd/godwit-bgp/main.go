@@ -72,6 +72,9 @@ func run(o options) error {
 	level := new(slog.LevelVar)
 	log := program.Logger(os.Stderr, level).With("module", o.name)
 
+	if err := program.Confine(log); err != nil {
+		return err
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 	ctx, cancel := context.WithCancel(context.Background())
