@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	busRuns    = 5
-	busTrips   = 20_000
+	busRuns    = 3
+	busTrips   = 10_000
 	busChild   = "GODWIT_BENCH_BUS_CHILD" // directory of the bus that a child joins
 	busService = 900
 )
@@ -213,7 +213,7 @@ func busWay(dir string) (*way, error) {
 	side := func(c bus.Conn) end {
 		return end{send: c.Send, recv: func() (int, error) { b, err := c.Recv(); return len(b), err }}
 	}
-	return &way{name: "bus", a: side(c), b: side(peer), oneWay: 2_000_000, close: cleanup}, nil
+	return &way{name: "bus", a: side(c), b: side(peer), oneWay: 1_000_000, close: cleanup}, nil
 }
 
 // busChildMain is a process that binds a name and waits to be killed.

@@ -59,7 +59,7 @@ func tcpWay(string) (*way, error) {
 			},
 		}
 	}
-	return &way{name: "tcp", a: side(a), b: side(b), oneWay: 300_000, close: func() { a.Close(); b.Close() }}, nil
+	return &way{name: "tcp", a: side(a), b: side(b), oneWay: 100_000, close: func() { a.Close(); b.Close() }}, nil
 }
 
 // seqpacketWay is a unix SOCK_SEQPACKET socket, one system call a message.
@@ -79,7 +79,7 @@ func seqpacketWay(dir string) (*way, error) {
 			recv: func() (int, error) { return c.Read(buf) },
 		}
 	}
-	return &way{name: "seqpacket", a: side(a), b: side(b), oneWay: 300_000, close: func() { a.Close(); b.Close() }}, nil
+	return &way{name: "seqpacket", a: side(a), b: side(b), oneWay: 100_000, close: func() { a.Close(); b.Close() }}, nil
 }
 
 // rawCodec passes bytes as they are.
@@ -139,7 +139,7 @@ func grpcWay(dir string) (*way, error) {
 			recv: func() (int, error) { err := st.RecvMsg(&in); return len(in), err },
 		}
 	}
-	w := &way{name: "grpc", a: side(st), b: side(peer), oneWay: 300_000, close: closeAll}
+	w := &way{name: "grpc", a: side(st), b: side(peer), oneWay: 100_000, close: closeAll}
 	if _, err := w.b.recv(); err != nil {
 		closeAll()
 		return nil, err
@@ -188,7 +188,7 @@ func natsWay(dir string) (*way, error) {
 	if err == nil {
 		var b end
 		if b, err = side("a", "b"); err == nil {
-			return &way{name: "nats", a: a, b: b, oneWay: 500_000, close: closeAll}, nil
+			return &way{name: "nats", a: a, b: b, oneWay: 200_000, close: closeAll}, nil
 		}
 	}
 	closeAll()

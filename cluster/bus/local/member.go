@@ -190,8 +190,12 @@ func (m *Member) freeRef(ref uint32) {
 		}
 	}
 	m.mu.Unlock()
-	for _, k := range bound {
-		_ = m.ask(opUnbind, k) // a name service that is away forgets us anyway
+	for i, k := range bound {
+		if i < len(bound)-1 {
+			m.tell(opUnbind, k)
+		} else {
+			_ = m.ask(opUnbind, k) // a name service that is away forgets us anyway
+		}
 	}
 }
 
@@ -273,6 +277,16 @@ func (m *Member) ask(o op, k key) error {
 	case <-timeout.C:
 		conn.Close() // it hangs: try the next one
 		return nil
+	}
+}
+
+// tell sends a request whose answer nobody waits for.
+func (m *Member) tell(o op, k key) {
+	m.mu.Lock()
+	conn := m.service
+	m.mu.Unlock()
+	if conn != nil {
+		m.write(conn, record{op: o, ref: k.ref, rng: k.rng})
 	}
 }
 

@@ -61,7 +61,7 @@ sleep 1000
 
 	mark := len(client.String())
 	wires[0].cut.Store(true)
-	echoes(t, client, mark, 20, 90*time.Second) // past the tolerance of the link that is cut
+	echoes(t, client, mark, 8, 90*time.Second) // past the tolerance of the link that is cut
 	sane(t, server, client)
 	if s := client.String()[mark:]; gone.MatchString(s) {
 		t.Fatalf("one of two bearers ended the connection:\n%s", s)
