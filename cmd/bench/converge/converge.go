@@ -220,6 +220,15 @@ func since(out string, zone *time.Location) (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// abandon closes the lab of a baseline: its namespace takes the kernel's routes
+// along, so nobody withdraws them one by one.
+func (b *bench) abandon() error {
+	for name := range b.procs {
+		b.under.Proc(name).Kill()
+	}
+	return b.lab.Close()
+}
+
 // BIRD is a baseline: BIRD writing the table into the kernel.
 func BIRD(ctx context.Context, o Options, table string, n int) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -228,7 +237,7 @@ func BIRD(ctx context.Context, o Options, table string, n int) (r Result, err er
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { err = errors.Join(err, b.lab.Close()) }()
+	defer func() { err = errors.Join(err, b.abandon()) }()
 	if err := b.lab.StartPeers(ctx, "under"); err != nil {
 		return Result{}, err
 	}
@@ -256,7 +265,7 @@ func FRR(ctx context.Context, o Options, table string, n int) (r Result, err err
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { err = errors.Join(err, b.lab.Close()) }()
+	defer func() { err = errors.Join(err, b.abandon()) }()
 	for _, name := range []string{"zebra", "bgpd"} {
 		p, err := b.under.Start(name, "/usr/lib/frr/"+name, "-f", filepath.Join(dir, "frr.conf"), "-z", filepath.Join(dir, "zserv.api"),
 			"-i", filepath.Join(dir, name+".pid"), "--vty_socket", dir, "-P", "0", "--log", "stdout")
