@@ -14,6 +14,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"godwit/cluster/wire"
 )
 
 // Backend answers the requests. Functions that stream call emit for each item
@@ -34,6 +36,8 @@ type Backend struct {
 	BGP            func(ctx context.Context, vrf string) (BGP, error)
 	ResetBGP       func(context.Context, ResetQuery) (Done, error)
 	Bus            func(context.Context) (Bus, error)
+	Security       func(context.Context) (Security, error)
+	Audit          func(context.Context, wire.AuditQuery) (Audit, error)
 	Events         func(ctx context.Context, module string) (Events, error)
 	Trace          func(ctx context.Context, module string) (Traces, error)
 	ClearEvents    func(ctx context.Context, module string) (Done, error)
@@ -112,6 +116,8 @@ func routes(b Backend) http.Handler {
 	m.HandleFunc("GET /v1/modules", plain(b.Modules))
 	m.HandleFunc("GET /v1/vrfs", plain(b.VRFs))
 	m.HandleFunc("GET /v1/bus", plain(b.Bus))
+	m.HandleFunc("GET /v1/security", plain(b.Security))
+	m.HandleFunc("GET /v1/security/audit", query(parseAuditQuery, b.Audit))
 	m.HandleFunc("GET /v1/fib/summary", plain(b.FIBSummary))
 	m.HandleFunc("GET /v1/fib/trace", query(parseFIBTraceQuery, b.FIBTrace))
 	m.HandleFunc("GET /v1/interfaces", query(oneString("name"), b.Interfaces))
