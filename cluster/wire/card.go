@@ -163,6 +163,10 @@ type FIBStats struct {
 	Seq    uint64        `json:"seq"`
 	Groups int           `json:"groups"`
 	VRFs   []FIBVRFStats `json:"vrfs"`
+	// GroupSum is patricia's sum over the groups.
+	GroupSum  uint64 `json:"group_sum"`
+	Neighbors int    `json:"neighbors"`
+	Switches  uint64 `json:"switches"` // groups that left or took back a member by the card's own decision
 }
 
 // FIBVRFStats counts one VRF's routes and memory.
@@ -171,6 +175,7 @@ type FIBVRFStats struct {
 	Routes4 int     `json:"routes4"`
 	Routes6 int     `json:"routes6"`
 	Bytes   int     `json:"bytes"`
+	Sum     uint64  `json:"sum"` // fib.Digest of the routes
 }
 
 // TraceQuery asks a card what it would do with a packet.

@@ -61,3 +61,62 @@ func textFIBTraceLookup(w io.Writer, t mgmt.FIBTrace) {
 		fmt.Fprintf(w, "  member   %s %s via %s%s\n", mark, to, m.Interface, note)
 	}
 }
+
+// showConsistency fails if a card differs.
+func showConsistency(ctx context.Context, e *Env, w words, card uint16) error {
+	bad := 0
+	ask := func(ctx context.Context, e *Env, _ words) (mgmt.FIBConsistency, error) {
+		v, err := e.client.FIBConsistency(ctx, card)
+		for _, c := range v.Cards {
+			if c.State != "consistent" {
+				bad++
+			}
+		}
+		return v, err
+	}
+	if err := shown(ask, textConsistency)(ctx, e, w); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d line cards are not consistent with the RIB", bad)
+	}
+	return nil
+}
+
+func textConsistency(w io.Writer, v mgmt.FIBConsistency) {
+	table(w, "CARD|STATE|GROUPS|VRF|RIB|CARD|DIGEST|EQUAL", func(row func(...any)) {
+		for _, c := range v.Cards {
+			if len(c.VRFs) == 0 {
+				row(c.Card, c.State+" "+c.Error, "-", "-", "-", "-", "-", "-")
+			}
+			for _, f := range c.VRFs {
+				row(c.Card, c.State, yesNo(c.Groups), f.VRF, f.RIB, f.Card, f.Digest, yesNo(f.Equal))
+			}
+		}
+	})
+	for _, c := range v.Cards {
+		for _, d := range c.Differences {
+			fmt.Fprintf(w, "card %d: VRF %s %v: %s\n", c.Card, d.VRF, d.Prefix, d.What)
+		}
+		if c.More > 0 {
+			fmt.Fprintf(w, "card %d: %d more\n", c.Card, c.More)
+		}
+	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "equal"
+	}
+	return "different"
+}
+
+func textFIBStatistics(w io.Writer, v mgmt.FIBSummary) {
+	textFIBSummary(w, v)
+	fmt.Fprintln(w)
+	table(w, "CARD|ROUTE MEMORY|GROUPS|NEIGHBORS|LOCAL REPAIRS", func(row func(...any)) {
+		for _, c := range v.Cards {
+			row(c.Card, size(c.Bytes), c.Groups, c.Neighbors, c.Switches)
+		}
+	})
+}

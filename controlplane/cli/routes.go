@@ -209,6 +209,12 @@ func showFIB(ctx context.Context, e *Env, w words) error {
 	if r.err != nil {
 		return r.err
 	}
+	switch {
+	case w.has("consistency"):
+		return showConsistency(ctx, e, w, q.Card)
+	case w.has("statistics"):
+		return shown(func(ctx context.Context, e *Env, _ words) (mgmt.FIBSummary, error) { return e.client.FIBSummary(ctx) }, textFIBStatistics)(ctx, e, w)
+	}
 	if len(w) == 0 {
 		return shown(func(ctx context.Context, e *Env, _ words) (mgmt.FIBSummary, error) { return e.client.FIBSummary(ctx) }, textFIBSummary)(ctx, e, w)
 	}

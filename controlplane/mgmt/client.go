@@ -84,6 +84,13 @@ func (c *Client) FIBSummary(ctx context.Context) (FIBSummary, error) {
 	return get[FIBSummary](ctx, c, "/v1/fib/summary", nil)
 }
 
+// FIBConsistency compares the RIB and the line cards; card 0: all.
+func (c *Client) FIBConsistency(ctx context.Context, card uint16) (FIBConsistency, error) {
+	v := fields{}
+	v.num("card", int(card))
+	return get[FIBConsistency](ctx, c, "/v1/fib/consistency", url.Values(v))
+}
+
 // FIBTrace asks what the line cards would do with a packet.
 func (c *Client) FIBTrace(ctx context.Context, q FIBTraceQuery) (FIBTraces, error) {
 	return get[FIBTraces](ctx, c, "/v1/fib/trace", q.values())

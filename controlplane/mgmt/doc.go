@@ -31,6 +31,7 @@
 //	GET    /v1/routes?vrf=&family=&address=&prefix=&longer=&protocol=&next-hop=&detail=   lines of Route
 //	GET    /v1/fib?card=&vrf=&address=&prefix=           lines of FIBRoute
 //	GET    /v1/fib/summary                               FIBSummary
+//	GET    /v1/fib/consistency?card=                     FIBConsistency
 //	GET    /v1/fib/trace?vrf=&address=&from=&protocol=&source-port=&port=&card=   FIBTraces
 //	GET    /v1/neighbors?vrf=&interface=&address=        Neighbors
 //	DELETE /v1/neighbors?vrf=&interface=&address=        Done

@@ -30,6 +30,7 @@ type Backend struct {
 	RouteChanges   func(context.Context, RouteChangeQuery) (RouteChanges, error)
 	FIB            func(context.Context, FIBQuery, func(FIBRoute) error) error
 	FIBSummary     func(context.Context) (FIBSummary, error)
+	FIBConsistency func(ctx context.Context, card uint16) (FIBConsistency, error)
 	FIBTrace       func(context.Context, FIBTraceQuery) (FIBTraces, error)
 	Neighbors      func(context.Context, NeighborQuery) (Neighbors, error)
 	ClearNeighbors func(context.Context, NeighborQuery) (Done, error)
@@ -119,6 +120,7 @@ func routes(b Backend) http.Handler {
 	m.HandleFunc("GET /v1/security", plain(b.Security))
 	m.HandleFunc("GET /v1/security/audit", query(parseAuditQuery, b.Audit))
 	m.HandleFunc("GET /v1/fib/summary", plain(b.FIBSummary))
+	m.HandleFunc("GET /v1/fib/consistency", query(oneCard, b.FIBConsistency))
 	m.HandleFunc("GET /v1/fib/trace", query(parseFIBTraceQuery, b.FIBTrace))
 	m.HandleFunc("GET /v1/interfaces", query(oneString("name"), b.Interfaces))
 	m.HandleFunc("GET /v1/bgp", query(oneString("vrf"), b.BGP))

@@ -210,7 +210,42 @@ type FIBCard struct {
 	Converged bool     `json:"converged"` // everything sent is acknowledged
 	Groups    int      `json:"groups"`
 	VRFs      []FIBVRF `json:"vrfs"`
+	Bytes     int      `json:"bytes"`     // of all VRFs
+	Neighbors int      `json:"neighbors"` // ARP and ND entries
+	Switches  uint64   `json:"switches"`  // groups that left or took back a member by the card's own decision
 	Error     string   `json:"error,omitempty"`
+}
+
+// FIBConsistency compares the RIB and what each line card forwards by.
+type FIBConsistency struct {
+	Cards []FIBCheck `json:"cards"`
+}
+
+// FIBCheck is one card's comparison: by digests, and only where those differ route by route.
+type FIBCheck struct {
+	Card        uint16          `json:"card"`
+	State       string          `json:"state"` // "consistent", "different", "behind" (changes are under way), "unknown"
+	Error       string          `json:"error,omitempty"`
+	VRFs        []FIBVRFCheck   `json:"vrfs"`
+	Groups      bool            `json:"groups"` // the next-hop groups are equal
+	Differences []FIBDifference `json:"differences"`
+	More        int             `json:"more,omitempty"` // differences that are not listed
+}
+
+// FIBVRFCheck compares one VRF.
+type FIBVRFCheck struct {
+	VRF    string `json:"vrf"`
+	Equal  bool   `json:"equal"`
+	RIB    int    `json:"rib"`    // routes installed
+	Card   int    `json:"card"`   // routes on the card
+	Digest string `json:"digest"` // of the RIB's, hexadecimal
+}
+
+// FIBDifference is one route that differs.
+type FIBDifference struct {
+	VRF    string       `json:"vrf"`
+	Prefix netip.Prefix `json:"prefix"`
+	What   string       `json:"what"` // "missing on the card", "not in the RIB", "other next hops"
 }
 
 // FIBVRF counts one VRF's routes on a card.

@@ -259,7 +259,7 @@ func (r *Router) fillFIBCard(ctx context.Context, c *mgmt.FIBCard) {
 		c.Error = err.Error()
 		return
 	}
-	c.Connected, c.Epoch, c.Groups = true, st.Epoch, st.Groups
+	c.Connected, c.Epoch, c.Groups, c.Neighbors, c.Switches = true, st.Epoch, st.Groups, st.Neighbors, st.Switches
 	_, err = get(ctx, r, func() (struct{}, error) {
 		for _, s := range r.routes.pub.Status() {
 			if s.Card == fib.CardID(c.Card) {
@@ -267,6 +267,7 @@ func (r *Router) fillFIBCard(ctx context.Context, c *mgmt.FIBCard) {
 			}
 		}
 		for _, v := range st.VRFs {
+			c.Bytes += v.Bytes
 			c.VRFs = append(c.VRFs, mgmt.FIBVRF{VRF: r.names.vrf(v.VRF), Routes4: v.Routes4, Routes6: v.Routes6, Bytes: v.Bytes})
 		}
 		return struct{}{}, nil

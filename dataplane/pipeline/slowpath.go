@@ -106,6 +106,9 @@ func (sp *SlowPath) HostFrame(now time.Time, in fib.InterfaceID, frame []byte) {
 // Conflicts lists other stations that claim own addresses.
 func (sp *SlowPath) Conflicts(now time.Time) []neigh.Conflict { return sp.state.neigh.Conflicts(now) }
 
+// NeighborCount tells how many neighbours there are.
+func (sp *SlowPath) NeighborCount() int { return sp.state.neigh.Len() }
+
 // Neighbors lists the neighbours.
 func (sp *SlowPath) Neighbors() []neigh.Entry { return sp.state.neigh.List() }
 

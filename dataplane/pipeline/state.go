@@ -79,6 +79,9 @@ func (s *State) elsewhere(in *ethernet.Entry, to netip.Addr) bool {
 	return true
 }
 
+// Switches counts the groups that the card itself has taken members from, or given back.
+func (s *State) Switches() uint64 { return s.groups.Switches() }
+
 // Card is the card's number.
 func (s *State) Card() fib.CardID { return s.card }
 
