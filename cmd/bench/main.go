@@ -40,9 +40,10 @@ func main() {
 		{"fib", benchFIB},
 		{"converge", benchConverge},
 		{"forward", benchForward},
+		{"sign", benchSign},
+		{"bus", benchBus},
 		{"pic", benchPIC},
 		{"leak", benchLeak},
-		{"sign", benchSign},
 		{"event", benchEvent},
 	}
 	if len(os.Args) == 2 && os.Args[1] == hiccupWord {
