@@ -26,7 +26,6 @@ const (
 // connections with that member.
 type link struct {
 	peer      uint16
-	name      string // of the process, if it has bound something
 	c         *net.UnixConn
 	tolerance time.Duration
 	heard     atomic.Int64 // Unix time in ns

@@ -242,17 +242,13 @@ func TestOneNameServiceEach(t *testing.T) {
 		t.Fatal("two name services in one directory")
 	}
 	n.Join(t, "a")
-	fi, err := os.Stat(n.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	fresh := filepath.Join(n.dir, "fresh")
 	s, err := NewServer(fresh, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if fi, err = os.Stat(fresh); err != nil || fi.Mode().Perm() != 0o750 {
+	if fi, err := os.Stat(fresh); err != nil || fi.Mode().Perm() != 0o750 {
 		t.Errorf("directory %v, %v", fi.Mode(), err)
 	}
 }
