@@ -41,7 +41,6 @@ type Session struct {
 	inBytes   int
 	scheduled bool        // deliver is posted
 	linger    *time.Timer // closes the connection after Close
-	done      bool        // Closed has been called
 	pending   map[uint32]*request
 	lastID    uint32
 }

@@ -45,7 +45,7 @@ func benchPIC(r *report) error {
 		r.progress("%s: BIRD with the kernel: first %v, last %v after detection, which took %v (loaded in %v)", size.name, base.First, base.Last, base.Detect, base.Load.Round(time.Millisecond))
 		ours, err := pic.Godwit(context.Background(), o, table)
 		if err != nil {
-			return fmt.Errorf("Godwit: %w", err)
+			return fmt.Errorf("measure godwit: %w", err)
 		}
 		r.progress("%s: Godwit: first %v, last %v after detection, which took %v (loaded in %v)", size.name, ours.First, ours.Last, ours.Detect, ours.Load.Round(time.Millisecond))
 		if err := r.against("pic."+size.name, "ms", "less", []float64{millis(ours.Last)}, "bird+linux", []float64{millis(base.Last)}); err != nil {

@@ -38,7 +38,6 @@ type rig struct {
 	dir    string
 	host   *hostTwin
 	client *mgmt.Client
-	stop   func() error
 }
 
 func newRig(t *testing.T) *rig {
