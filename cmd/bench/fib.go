@@ -48,11 +48,11 @@ func benchFIB(r *report) error {
 	}
 	million := moreSpecifics(v4, 1_000_000)
 	for _, n := range []int{10_000, 100_000, 1_000_000} {
-		if err := fibChange(r, million[:min(n, len(million))]); err != nil {
+		if err := fibChange(r, million[:min(n, len(million))], patricia.Kentik, ""); err != nil {
 			return err
 		}
 	}
-	return nil
+	return fibChange(r, million, patricia.Ordered, ".ordered")
 }
 
 func cpuTime() time.Duration {
@@ -88,8 +88,8 @@ func batches(seq *uint64, op fib.Op, prefixes []netip.Prefix) (out []fib.Batch) 
 }
 
 // newFIB returns tables with groups and the last sequence number used.
-func newFIB() (*patricia.Tables, uint64, error) {
-	t := patricia.New(nil)
+func newFIB(trees patricia.Trees) (*patricia.Tables, uint64, error) {
+	t := patricia.NewWith(nil, trees)
 	b := fib.Batch{Epoch: 1, Seq: 1}
 	for id := range fib.GroupID(fibGroups) {
 		b.Changes = append(b.Changes, fib.Change{Op: fib.SetGroup, Group: fib.Group{ID: id + 1, Kind: fib.Blackhole}})
@@ -107,7 +107,7 @@ func applyAll(t *patricia.Tables, all []fib.Batch) error {
 }
 
 func filled(prefixes ...netip.Prefix) (*patricia.Tables, error) {
-	t, seq, err := newFIB()
+	t, seq, err := newFIB(patricia.Kentik)
 	if err != nil {
 		return nil, err
 	}
@@ -209,13 +209,13 @@ func fibMemory(r *report, v4, v6 []netip.Prefix) error {
 
 // fibChange measures inserts and deletes in bulk, each against patricia's tree
 // alone, and single updates of a table of that size.
-func fibChange(r *report, prefixes []netip.Prefix) error {
-	size := fmt.Sprintf(".%dk", len(prefixes)/1000)
+func fibChange(r *report, prefixes []netip.Prefix, trees patricia.Trees, suffix string) error {
+	size := fmt.Sprintf(".%dk%s", len(prefixes)/1000, suffix)
 	runs := 3
 	var ins, del, treeIns, treeDel, p50, p99, p999 []float64
 	for run := range runs {
 		r.progress("insert and delete %d: run %d of %d", len(prefixes), run+1, runs)
-		t, seq, err := newFIB()
+		t, seq, err := newFIB(trees)
 		if err != nil {
 			return err
 		}

@@ -52,15 +52,15 @@ var _ fib.Applier = (*Tables)(nil)
 
 // New returns empty tables; h may be nil. It panics when the system does not
 // give the address space (512 MiB, none of it resident).
-func New(h Hooks) *Tables { return NewWith(h, Ordered) }
+func New(h Hooks) *Tables { return NewWith(h, Kentik) }
 
 // Trees selects the trees that the writer edits.
 type Trees uint8
 
 // The trees. Both hold the same routes and answer alike.
 const (
-	Ordered Trees = iota // B+ trees of ours
-	Kentik               // Patricia trees of github.com/kentik/patricia
+	Kentik  Trees = iota // Patricia trees of github.com/kentik/patricia: the default
+	Ordered              // B+ trees of ours: faster to change, see docs/fib.md
 )
 
 // NewWith is New with a choice of trees.
