@@ -118,7 +118,7 @@ func (m *Member) Dial(ctx context.Context, s bus.Service, opts ...bus.Option) (b
 	if len(o.Data) > bus.MaxMessage {
 		return nil, fmt.Errorf("dial %s: %w", s, bus.ErrTooLong)
 	}
-	for _, ref := range m.pick(s) {
+	for ref := range m.candidates(s) {
 		c, err := m.dialRef(ctx, ref, s, o)
 		if err == nil {
 			return c, nil

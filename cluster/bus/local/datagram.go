@@ -81,7 +81,7 @@ func (s *socket) Send(to bus.Service, b []byte) error {
 	if err := bus.CheckLength(b); err != nil {
 		return err
 	}
-	for _, ref := range s.member.pick(to) {
+	for ref := range s.member.candidates(to) {
 		err := s.sendTo(ref, to, b)
 		if err == nil {
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -233,6 +234,31 @@ func (m *Member) pick(s bus.Service) []uint32 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.table.pick(s)
+}
+
+// candidates yields the refs bound to a service, whose turn it is first; when
+// none of those in our copy will do, those that were bound since.
+func (m *Member) candidates(s bus.Service) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		tried := m.pick(s)
+		for _, ref := range tried {
+			if !yield(ref) {
+				return
+			}
+		}
+		if len(tried) == 0 {
+			return // pick has just asked
+		}
+		_ = m.ask(opSync, key{})
+		m.mu.Lock()
+		fresh := m.table.pick(s)
+		m.mu.Unlock()
+		for _, ref := range fresh {
+			if !slices.Contains(tried, ref) && !yield(ref) {
+				return
+			}
+		}
+	}
 }
 
 // matching returns the bindings that overlap a range, as of now.

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -177,6 +178,7 @@ func TestStoppedProcessDoesNotHangDial(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "all of the child's threads stop", func() bool { return stopped(cmd.Process.Pid) })
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := b.Dial(ctx, bus.Service{Type: 500, Instance: 1}); !errors.Is(err, context.DeadlineExceeded) {
@@ -267,4 +269,16 @@ func TestForeignUserIsRefused(t *testing.T) {
 	if s := n.server.Stats(); s.Members != 0 || s.Names != 0 {
 		t.Errorf("stats %+v", s)
 	}
+}
+
+// stopped tells whether every thread of a process is stopped (proc(5)).
+func stopped(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, f := range stats {
+		stat, err := os.ReadFile(f)
+		if err != nil || !bytes.Contains(stat, []byte(") T ")) {
+			return false
+		}
+	}
+	return err == nil && len(stats) > 0
 }
