@@ -164,7 +164,7 @@ links:
 	if err := lab.StartPeers(ctx, "feed"); err != nil {
 		return nil, errors.Join(err, lab.Close())
 	}
-	err = poll(ctx, 100*time.Millisecond, "the feeder's table", func() (bool, error) {
+	err = topology.Poll(ctx, 100*time.Millisecond, "the feeder's table", func() (bool, error) {
 		out, err := b.feed.Birdc(ctx, "show", "route", "count")
 		return err == nil && strings.Contains(out, fmt.Sprintf("%d of %d routes", n, n)), nil
 	})
@@ -178,7 +178,7 @@ links:
 // notes, until done.
 func (b *bench) measure(ctx context.Context, done func() (bool, error)) (Result, error) {
 	var start time.Time
-	err := poll(ctx, 50*time.Millisecond, "the session", func() (bool, error) {
+	err := topology.Poll(ctx, 50*time.Millisecond, "the session", func() (bool, error) {
 		out, err := b.feed.Birdc(ctx, "show", "protocols", "peer")
 		if err != nil {
 			return false, nil // not listening yet
@@ -190,7 +190,7 @@ func (b *bench) measure(ctx context.Context, done func() (bool, error)) (Result,
 	if err != nil {
 		return Result{}, err
 	}
-	if err := poll(ctx, 100*time.Millisecond, "all routes", done); err != nil {
+	if err := topology.Poll(ctx, 100*time.Millisecond, "all routes", done); err != nil {
 		return Result{}, err
 	}
 	r := Result{Routes: b.n, Seconds: time.Since(start).Seconds()}
@@ -273,7 +273,7 @@ func FRR(ctx context.Context, o Options, table string, n int) (r Result, err err
 			return Result{}, err
 		}
 		b.procs[name] = p.PID()
-		err = poll(ctx, 20*time.Millisecond, name, func() (bool, error) { // bgpd needs zebra
+		err = topology.Poll(ctx, 20*time.Millisecond, name, func() (bool, error) { // bgpd needs zebra
 			select {
 			case <-p.Done():
 				return false, errors.New("it has ended")
@@ -396,7 +396,7 @@ const lineCards = 2
 
 // modules waits until all modules run and notes their process numbers.
 func (b *bench) modules(ctx context.Context, c *mgmt.Client) error {
-	return poll(ctx, 50*time.Millisecond, "the modules", func() (bool, error) {
+	return topology.Poll(ctx, 50*time.Millisecond, "the modules", func() (bool, error) {
 		m, err := c.Modules(ctx)
 		if err != nil {
 			return false, nil // not listening yet
@@ -412,26 +412,6 @@ func (b *bench) modules(ctx context.Context, c *mgmt.Client) error {
 		}
 		return len(b.procs) == lineCards+3, nil // godwitd, router, speaker
 	})
-}
-
-// poll asks until the answer is yes, an error, or the context ends.
-func poll(ctx context.Context, every time.Duration, what string, f func() (bool, error)) error {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		ok, err := f()
-		if err != nil {
-			return fmt.Errorf("wait for %s: %w", what, err)
-		}
-		if ok {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
-		case <-t.C:
-		}
-	}
 }
 
 // usage reads a process's processor time in seconds and its largest resident

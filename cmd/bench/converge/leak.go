@@ -62,7 +62,7 @@ func Leak(ctx context.Context, o Options, table string, n int) (r Leaked, err er
 	if _, err := c.Apply(ctx, "leak.yaml", []byte(second)); err != nil {
 		return Leaked{}, fmt.Errorf("leak: %w", err)
 	}
-	if err := poll(ctx, 20*time.Millisecond, "the leaked table", func() (bool, error) { return acknowledged(ctx, c, 2*n) }); err != nil {
+	if err := topology.Poll(ctx, 20*time.Millisecond, "the leaked table", func() (bool, error) { return acknowledged(ctx, c, 2*n) }); err != nil {
 		return Leaked{}, err
 	}
 	r = Leaked{Download: own.Seconds, Leak: time.Since(start).Seconds()}

@@ -202,7 +202,7 @@ func build(ctx context.Context, o Options, t Table, godwit string) (*bench, erro
 		if err := lab.StartPeers(ctx, up); err != nil {
 			return nil, errors.Join(err, lab.Close())
 		}
-		err := poll(ctx, 50*time.Millisecond, "the table of "+up, func() (bool, error) {
+		err := topology.Poll(ctx, 50*time.Millisecond, "the table of "+up, func() (bool, error) {
 			out, err := lab.Node(up).Birdc(ctx, "show", "route", "count")
 			return err == nil && strings.Contains(out, fmt.Sprintf("%d of %d routes", b.n, b.n)), nil
 		})
@@ -229,7 +229,7 @@ func Kernel(ctx context.Context, o Options, t Table) (r Result, err error) {
 	if err := b.lab.StartPeers(ctx, "under"); err != nil {
 		return Result{}, err
 	}
-	err = poll(ctx, 200*time.Millisecond, "all routes in the kernel", func() (bool, error) {
+	err = topology.Poll(ctx, 200*time.Millisecond, "all routes in the kernel", func() (bool, error) {
 		out, err := b.under.Birdc(ctx, "show", "route", "count")
 		if err != nil || !strings.Contains(out, fmt.Sprintf("%d of %d routes for %d networks", 2*b.n, 2*b.n, b.n)) {
 			return false, nil
@@ -275,7 +275,7 @@ func Godwit(ctx context.Context, o Options, t Table) (r Result, err error) {
 	}
 	c := mgmt.NewClient(filepath.Join(b.under.RunDir(), "mgmt.sock"))
 	defer c.Close()
-	err = poll(ctx, 200*time.Millisecond, "all routes on the line card", func() (bool, error) {
+	err = topology.Poll(ctx, 200*time.Millisecond, "all routes on the line card", func() (bool, error) {
 		s, err := c.FIBSummary(ctx)
 		if err != nil || len(s.Cards) != 1 || !s.Cards[0].Converged || s.Routes4 < b.n {
 			return false, nil // not listening yet, or not there yet
@@ -340,7 +340,7 @@ func (b *bench) measure(ctx context.Context) (Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, repairLimit)
 	defer cancel()
-	err = poll(ctx, 5*time.Millisecond, "the repair", func() (bool, error) {
+	err = topology.Poll(ctx, 5*time.Millisecond, "the repair", func() (bool, error) {
 		return len(sinks[1].arrivals()) == len(flows), nil
 	})
 	if err != nil {
@@ -360,7 +360,7 @@ func (b *bench) flowing(ctx context.Context, s *sink, flows int) error {
 	ctx, cancel := context.WithTimeout(ctx, flowLimit)
 	defer cancel()
 	have, total := 0, 0
-	err := poll(ctx, 10*time.Millisecond, "the probes", func() (bool, error) {
+	err := topology.Poll(ctx, 10*time.Millisecond, "the probes", func() (bool, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		have, total = len(s.first), s.total
@@ -397,7 +397,7 @@ func (b *bench) choose(ctx context.Context, sinks [2]*sink) (*source, []flow, er
 		return nil, nil, err
 	}
 	var keep []int
-	err = poll(ctx, 200*time.Millisecond, "probes at both upstreams", func() (bool, error) {
+	err = topology.Poll(ctx, 200*time.Millisecond, "probes at both upstreams", func() (bool, error) {
 		src.round()
 		sinks[0].mu.Lock()
 		defer sinks[0].mu.Unlock()
@@ -467,25 +467,5 @@ func (b *bench) cut() (time.Time, error) {
 		return a.at, a.err
 	case <-time.After(5 * time.Second):
 		return time.Time{}, errors.New("the link did not go down")
-	}
-}
-
-// poll asks until the answer is yes, an error, or the context ends.
-func poll(ctx context.Context, every time.Duration, what string, f func() (bool, error)) error {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		ok, err := f()
-		if err != nil {
-			return fmt.Errorf("wait for %s: %w", what, err)
-		}
-		if ok {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
-		case <-t.C:
-		}
 	}
 }

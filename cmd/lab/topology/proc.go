@@ -134,3 +134,23 @@ func Wait(ctx context.Context, f func() error) error {
 		}
 	}
 }
+
+// Poll asks, so often, until the answer is yes, an error, or the context ends.
+func Poll(ctx context.Context, every time.Duration, what string, f func() (bool, error)) error {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		ok, err := f()
+		if err != nil {
+			return fmt.Errorf("wait for %s: %w", what, err)
+		}
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
+		case <-t.C:
+		}
+	}
+}
