@@ -492,10 +492,10 @@ func TestEverySectionOfARealProgram(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	flipped := 0
 	for _, s := range f.Sections {
-		if s.Type == elf.SHT_NULL || s.Type == elf.SHT_NOBITS || s.Size == 0 {
+		if s.Type == elf.SHT_NULL || s.Type == elf.SHT_NOBITS || s.FileSize == 0 {
 			continue
 		}
-		at := s.Offset + rng.Uint64N(s.Size)
+		at := s.Offset + rng.Uint64N(s.FileSize)
 		bit := byte(1) << rng.IntN(8)
 		data[at] ^= bit
 		if err := check(data, pub); err == nil {
