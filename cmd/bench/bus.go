@@ -1,15 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
-	"slices"
 	"time"
 
 	"godwit/cluster/bus"
@@ -20,6 +16,7 @@ const (
 	busRuns    = 3
 	busTrips   = 10_000
 	busChild   = "GODWIT_BENCH_BUS_CHILD" // directory of the bus that a child joins
+	busTCP     = "GODWIT_BENCH_BUS_TCP"   // address that it connects to besides
 	busService = 900
 )
 
@@ -214,188 +211,4 @@ func busWay(dir string) (*way, error) {
 		return end{send: c.Send, recv: func() (int, error) { b, err := c.Recv(); return len(b), err }}
 	}
 	return &way{name: "bus", a: side(c), b: side(peer), oneWay: 1_000_000, close: cleanup}, nil
-}
-
-// busChildMain is a process that binds a name and waits to be killed.
-func busChildMain(dir string) error {
-	m, err := local.Join(dir, "victim")
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	l, err := m.Listen(bus.One(busService, 2))
-	if err != nil {
-		return err
-	}
-	fmt.Println("ready")
-	go func() {
-		for {
-			if _, err := l.Accept(); err != nil {
-				return
-			}
-		}
-	}()
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
-}
-
-// busDeath measures from the kill of a process to the topology event, and to
-// the end of its connections.
-func busDeath(r *report) error {
-	dir, err := os.MkdirTemp("", "godwit-bench-")
-	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	s, err := local.NewServer(dir, discard)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	m, err := local.Join(dir, "watcher")
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	sub, err := m.Subscribe(bus.All(busService))
-	if err != nil {
-		return err
-	}
-	var events, conns []float64
-	for range 20 {
-		e, c, err := busKill(dir, m, sub)
-		if err != nil {
-			return fmt.Errorf("kill a process: %w", err)
-		}
-		events, conns = append(events, e), append(conns, c)
-	}
-	r.progress("death to event: worst %.2f ms", slices.Max(events))
-	if err := r.figure("bus.death", "ms", "less", events); err != nil {
-		return err
-	}
-	return r.figure("bus.death_conn", "ms", "less", conns)
-}
-
-func busKill(dir string, m bus.Bus, sub bus.Subscription) (event, broken float64, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return 0, 0, err
-	}
-	cmd := exec.Command(self, "bus")
-	cmd.Env = append(os.Environ(), busChild+"="+dir)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return 0, 0, err
-	}
-	defer in.Close()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return 0, 0, err
-	}
-	if err := cmd.Start(); err != nil {
-		return 0, 0, err
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		return 0, 0, err
-	}
-	if e, err := sub.Next(); err != nil || !e.Up {
-		return 0, 0, fmt.Errorf("event %+v: %w", e, err)
-	}
-	c, err := m.Dial(context.Background(), bus.Service{Type: busService, Instance: 2})
-	if err != nil {
-		return 0, 0, err
-	}
-	defer c.Close()
-	ended := make(chan time.Time, 1)
-	go func() { _, _ = c.Recv(); ended <- time.Now() }()
-	begin := time.Now()
-	if err := cmd.Process.Kill(); err != nil {
-		return 0, 0, err
-	}
-	e, err := sub.Next()
-	event = float64(time.Since(begin).Nanoseconds()) / 1e6
-	if err != nil || e.Up {
-		return 0, 0, fmt.Errorf("event %+v: %w", e, err)
-	}
-	broken = float64((<-ended).Sub(begin).Nanoseconds()) / 1e6
-	_ = cmd.Wait() // killed
-	return event, broken, nil
-}
-
-// busMulticast measures messages/s from one sender to 1, 4 and 16 members of a
-// group, until the last one has all.
-func busMulticast(r *report) error {
-	for _, members := range []int{1, 4, 16} {
-		var rates []float64
-		for range busRuns {
-			rate, err := busBroadcast(members)
-			if err != nil {
-				return fmt.Errorf("multicast to %d: %w", members, err)
-			}
-			rates = append(rates, rate)
-		}
-		if err := r.figure(fmt.Sprintf("bus.multicast%d", members), "messages/s", "more", rates); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func busBroadcast(receivers int) (float64, error) {
-	dir, err := os.MkdirTemp("", "godwit-bench-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	s, err := local.NewServer(dir, discard)
-	if err != nil {
-		return 0, err
-	}
-	defer s.Close()
-	var groups []bus.Group
-	for i := range receivers + 1 {
-		m, err := local.Join(dir, "bench")
-		if err != nil {
-			return 0, err
-		}
-		defer m.Close()
-		g, err := m.Join(bus.Service{Type: busService, Instance: uint32(min(i, 1))})
-		if err != nil {
-			return 0, err
-		}
-		groups = append(groups, g)
-	}
-	for joined := 0; joined < receivers; joined++ {
-		if e, err := groups[0].Recv(); err != nil || e.What != bus.Joined {
-			return 0, fmt.Errorf("news %+v: %w", e, err)
-		}
-	}
-	messages := 200_000 / receivers
-	done := make(chan error, receivers)
-	for _, g := range groups[1:] {
-		go func() {
-			for n := 0; n < messages; {
-				e, err := g.Recv()
-				if err != nil {
-					done <- err
-					return
-				}
-				if e.What == bus.Message {
-					n++
-				}
-			}
-			done <- nil
-		}()
-	}
-	msg := make([]byte, 1024)
-	begin := time.Now()
-	for range messages {
-		if err := groups[0].Broadcast(msg); err != nil {
-			return 0, err
-		}
-	}
-	for range receivers {
-		err = errors.Join(err, <-done)
-	}
-	return float64(messages) / time.Since(begin).Seconds(), err
 }

@@ -34,10 +34,32 @@ type outgoing struct {
 	p  *pipe // written with the socket's mu, too
 }
 
-// incoming is a connection that datagrams come in by.
+// incoming is a connection that datagrams come in by. Messages of one read wake
+// their receiver once.
 type incoming struct {
 	p    *pipe
 	from uint32
+	last *inbox // has messages that its receiver has not been woken for
+	held int    // how many
+}
+
+// maxHeld is how many messages come before their receiver is woken.
+const maxHeld = 32
+
+// put notes that an inbox has a message more.
+func (i *incoming) put(b *inbox) {
+	i.last = b
+	if i.held++; i.held >= maxHeld {
+		i.settle()
+	}
+}
+
+// settle wakes the receiver of what was put in.
+func (i *incoming) settle() {
+	if i.last != nil {
+		i.last.wake()
+	}
+	i.last, i.held = nil, 0
 }
 
 func (i *incoming) Close() error { i.p.close(0); return nil }
@@ -278,6 +300,9 @@ func (m *Member) datagrams(c *net.UnixConn, from uint32) {
 	defer m.release(i)
 	groups := make(map[*group]struct{})
 	for {
+		if !i.p.ready() {
+			i.settle()
+		}
 		kind, b, err := i.p.receive()
 		if err != nil && !errors.Is(err, errFrame) {
 			break
@@ -289,6 +314,7 @@ func (m *Member) datagrams(c *net.UnixConn, from uint32) {
 		}
 		m.deliver(i, d, slices.Clone(data), groups)
 	}
+	i.settle()
 	for g := range groups {
 		g.ended(from)
 	}
@@ -301,14 +327,22 @@ func (m *Member) deliver(i *incoming, d datagram, data []byte, groups map[*group
 	m.mu.Lock()
 	s, ok := m.ports[d.to].(*socket)
 	m.mu.Unlock()
+	if ok && s.in != i.last {
+		i.settle() // before anything here waits
+	}
 	switch {
 	case !ok || (s.group != nil) != (d.flags&flagGroup != 0):
+		i.settle()
 		m.giveBack(&it, d.to, bus.NoPort) // closed meanwhile
 	case s.group != nil:
 		groups[s.group] = struct{}{}
 		s.group.arrived(i.from, d.svc.Instance)
 		s.in.wait(it)
-	case !s.in.push(it, d.importance):
+		i.put(s.in)
+	case s.in.push(it, d.importance):
+		i.put(s.in)
+	default:
+		i.settle()
 		code := bus.Overload
 		if s.in.isClosed() {
 			code = bus.NoPort

@@ -20,8 +20,12 @@ type group struct {
 
 	mu      sync.Mutex
 	members map[uint32]*fellow // by ref
+	sorted  []member           // members that have not left, in order of ref; nil: to be made
 	turn    map[uint32]int     // by instance
 }
+
+// member is one that messages go to.
+type member struct{ ref, instance uint32 }
 
 // fellow is a member as another one sees it.
 type fellow struct {
@@ -89,7 +93,7 @@ func (g *group) changed(e bus.Event) {
 	case e.Up:
 		f.listed = true
 	case f != nil && f.open:
-		f.leaving = true
+		f.leaving, g.sorted = true, nil
 	case f != nil:
 		g.leave(ref, f)
 	}
@@ -98,13 +102,14 @@ func (g *group) changed(e bus.Event) {
 // join adds a member. mu is held.
 func (g *group) join(ref, instance uint32) *fellow {
 	f := &fellow{instance: instance}
-	g.members[ref] = f
+	g.members[ref], g.sorted = f, nil
 	g.tell(bus.Joined, ref, instance)
 	return f
 }
 
 func (g *group) leave(ref uint32, f *fellow) {
 	delete(g.members, ref)
+	g.sorted = nil
 	g.tell(bus.Left, ref, f.instance)
 }
 
@@ -137,26 +142,38 @@ func (g *group) ended(ref uint32) {
 	}
 }
 
-// receivers returns the members that the choice takes, in order of ref.
-func (g *group) receivers(choice func(*fellow) bool) []uint32 {
+// receivers returns the members, in order of ref; the list is not changed any
+// more.
+func (g *group) receivers() []member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var refs []uint32
-	for _, ref := range slices.Sorted(maps.Keys(g.members)) {
-		if f := g.members[ref]; !f.leaving && choice(f) {
-			refs = append(refs, ref)
+	if g.sorted == nil {
+		for _, ref := range slices.Sorted(maps.Keys(g.members)) {
+			if f := g.members[ref]; !f.leaving {
+				g.sorted = append(g.sorted, member{ref, f.instance})
+			}
 		}
 	}
-	return refs
+	return g.sorted
 }
 
-func (g *group) to(refs []uint32, b []byte) error {
+// having returns those members that have the instance.
+func (g *group) having(instance uint32) (list []member) {
+	for _, m := range g.receivers() {
+		if m.instance == instance {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func (g *group) to(list []member, b []byte) error {
 	if err := bus.CheckLength(b); err != nil {
 		return err
 	}
 	reached := 0
-	for _, ref := range refs {
-		err := g.s.sendTo(ref, g.id, b)
+	for _, m := range list {
+		err := g.s.sendTo(m.ref, g.id, b)
 		switch {
 		case err == nil:
 			reached++
@@ -178,18 +195,18 @@ func (g *group) Unicast(a bus.Address, b []byte) error {
 	if f == nil || a.Node != 0 {
 		return fmt.Errorf("send to member %s of group %s: %w", a, g.id, bus.ErrNoName)
 	}
-	return g.to([]uint32{a.Ref}, b)
+	return g.to([]member{{a.Ref, 0}}, b)
 }
 
 // Anycast sends to one of the members with the instance, in turn.
 func (g *group) Anycast(instance uint32, b []byte) error {
-	refs := g.receivers(func(f *fellow) bool { return f.instance == instance })
-	for range refs {
+	list := g.having(instance)
+	for range list {
 		g.mu.Lock()
-		n := g.turn[instance] % len(refs)
+		n := g.turn[instance] % len(list)
 		g.turn[instance] = n + 1
 		g.mu.Unlock()
-		if err := g.to(refs[n:n+1], b); !errors.Is(err, bus.ErrNoName) {
+		if err := g.to(list[n:n+1], b); !errors.Is(err, bus.ErrNoName) {
 			return err
 		}
 	}
@@ -198,12 +215,12 @@ func (g *group) Anycast(instance uint32, b []byte) error {
 
 // Multicast sends to all members with the instance.
 func (g *group) Multicast(instance uint32, b []byte) error {
-	return g.to(g.receivers(func(f *fellow) bool { return f.instance == instance }), b)
+	return g.to(g.having(instance), b)
 }
 
 // Broadcast sends to all members.
 func (g *group) Broadcast(b []byte) error {
-	return g.to(g.receivers(func(*fellow) bool { return true }), b)
+	return g.to(g.receivers(), b)
 }
 
 // Recv returns the next message or news.

@@ -22,15 +22,20 @@ type item struct {
 	back  *pipe // where it came from
 }
 
-// inbox is the receive queue of a socket.
+// inbox is the receive queue of a socket. Who puts messages of one read in
+// wakes Recv once, by wake.
 type inbox struct {
 	mu     sync.Mutex
 	ready  sync.Cond
 	room   sync.Cond
-	queue  []item
+	queue  []item // what waits is from head on
+	head   int
 	bytes  int
 	closed bool
 }
+
+// idleItems is how long a queue is kept when it is empty.
+const idleItems = 256
 
 func newInbox() *inbox {
 	b := &inbox{}
@@ -41,8 +46,10 @@ func newInbox() *inbox {
 func (b *inbox) put(it item) {
 	b.queue = append(b.queue, it)
 	b.bytes += len(it.Data) + itemCost
-	b.ready.Signal()
 }
+
+// wake lets Recv have what was put in.
+func (b *inbox) wake() { b.ready.Signal() }
 
 // push queues an item if there is room for its importance.
 func (b *inbox) push(it item, i bus.Importance) bool {
@@ -57,13 +64,17 @@ func (b *inbox) push(it item, i bus.Importance) bool {
 
 // returned queues a message that came back, at the highest importance; if even
 // that is exceeded it is lost, as nothing returns twice.
-func (b *inbox) returned(d bus.Datagram) { b.push(item{Datagram: d}, bus.Critical) }
+func (b *inbox) returned(d bus.Datagram) {
+	b.push(item{Datagram: d}, bus.Critical)
+	b.wake()
+}
 
 // wait queues an item when there is room.
 func (b *inbox) wait(it item) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for !b.closed && b.bytes >= inboxBytes {
+		b.ready.Signal()
 		b.room.Wait()
 	}
 	if !b.closed {
@@ -77,6 +88,7 @@ func (b *inbox) tell(it item) {
 	defer b.mu.Unlock()
 	if !b.closed {
 		b.put(it)
+		b.ready.Signal()
 	}
 }
 
@@ -84,18 +96,26 @@ func (b *inbox) tell(it item) {
 func (b *inbox) pop() (item, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.queue) == 0 && !b.closed {
+	for b.head == len(b.queue) && !b.closed {
 		b.ready.Wait()
 	}
 	if b.closed {
 		return item{}, false
 	}
-	it := b.queue[0]
-	b.queue[0] = item{}
-	if b.queue = b.queue[1:]; len(b.queue) == 0 {
-		b.queue = nil
-	}
+	it := b.queue[b.head]
+	b.queue[b.head] = item{}
+	b.head++
 	b.bytes -= len(it.Data) + itemCost
+	switch {
+	case b.head == len(b.queue) && cap(b.queue) <= idleItems:
+		b.queue, b.head = b.queue[:0], 0
+	case b.head == len(b.queue):
+		b.queue, b.head = nil, 0
+	case b.head >= idleItems && b.head > len(b.queue)/2: // so that append need not grow it
+		n := copy(b.queue, b.queue[b.head:])
+		clear(b.queue[n:])
+		b.queue, b.head = b.queue[:n], 0
+	}
 	b.room.Broadcast()
 	return it, true
 }
@@ -110,8 +130,8 @@ func (b *inbox) isClosed() bool {
 func (b *inbox) close() []item {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rest := b.queue
-	b.queue, b.closed = nil, true
+	rest := b.queue[b.head:]
+	b.queue, b.head, b.closed = nil, 0, true
 	b.ready.Broadcast()
 	b.room.Broadcast()
 	return rest

@@ -226,6 +226,15 @@ func (p *pipe) gone(c bus.Code) error {
 	return p.err
 }
 
+// ready tells whether receive has a whole frame and need not wait.
+func (p *pipe) ready() bool {
+	if p.w-p.r < frameHeader {
+		return false
+	}
+	n := int(binary.BigEndian.Uint32(p.in[p.r:]) & 0xffffff)
+	return p.w-p.r >= frameHeader+n
+}
+
 // receive returns the next frame; its payload is valid until the next call.
 func (p *pipe) receive() (kind byte, payload []byte, err error) {
 	for {
