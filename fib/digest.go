@@ -28,7 +28,11 @@ func (g *Group) Sum() uint64 {
 	s := mix(uint64(g.ID)^0x9e3779b97f4a7c15, uint64(g.Kind)^0xd1b54a32d192ed03)
 	for _, nh := range g.NextHops {
 		hi, lo := words(nh.Gateway)
-		s = mix(s^hi, lo^0x8ebc6af09c88c6e3) ^ mix(uint64(nh.Interface)^s, uint64(max(nh.Weight, 1))^0x589965cc75374cc3)
+		way := uint64(max(nh.Weight, 1))
+		if nh.Backup {
+			way |= 1 << 8
+		}
+		s = mix(s^hi, lo^0x8ebc6af09c88c6e3) ^ mix(uint64(nh.Interface)^s, way^0x589965cc75374cc3)
 	}
 	return s
 }

@@ -26,17 +26,18 @@ func TestSumsDiffer(t *testing.T) {
 		"drop":      {ID: 1, Kind: Blackhole},
 		"reject":    {ID: 1, Kind: Reject},
 		"other":     {ID: 2, Kind: Reject},
-		"one":       {ID: 1, NextHops: []NextHop{{1, a, 1}}},
-		"interface": {ID: 1, NextHops: []NextHop{{2, a, 1}}},
-		"gateway":   {ID: 1, NextHops: []NextHop{{1, b, 1}}},
+		"one":       {ID: 1, NextHops: []NextHop{{Interface: 1, Gateway: a, Weight: 1}}},
+		"interface": {ID: 1, NextHops: []NextHop{{Interface: 2, Gateway: a, Weight: 1}}},
+		"gateway":   {ID: 1, NextHops: []NextHop{{Interface: 1, Gateway: b, Weight: 1}}},
 		"glean":     {ID: 1, NextHops: []NextHop{{Interface: 1, Weight: 1}}},
-		"weight":    {ID: 1, NextHops: []NextHop{{1, a, 2}}},
-		"two":       {ID: 1, NextHops: []NextHop{{1, a, 1}, {2, a, 1}}},
-		"swapped":   {ID: 1, NextHops: []NextHop{{2, a, 1}, {1, a, 1}}},
+		"weight":    {ID: 1, NextHops: []NextHop{{Interface: 1, Gateway: a, Weight: 2}}},
+		"backup":    {ID: 1, NextHops: []NextHop{{Interface: 1, Gateway: a, Weight: 1, Backup: true}}},
+		"two":       {ID: 1, NextHops: []NextHop{{Interface: 1, Gateway: a, Weight: 1}, {Interface: 2, Gateway: a, Weight: 1}}},
+		"swapped":   {ID: 1, NextHops: []NextHop{{Interface: 2, Gateway: a, Weight: 1}, {Interface: 1, Gateway: a, Weight: 1}}},
 	} {
 		add(name, g.Sum())
 	}
-	zero := Group{ID: 1, NextHops: []NextHop{{1, a, 0}}}
+	zero := Group{ID: 1, NextHops: []NextHop{{Interface: 1, Gateway: a, Weight: 0}}}
 	if seen[zero.Sum()] != "one" {
 		t.Error("weight 0 is not weight 1")
 	}

@@ -58,6 +58,32 @@ type NextHop struct {
 	Gateway netip.Addr
 	// Weight is the member's share of the flows, from 1; 0 means 1.
 	Weight uint8
+	// Backup members carry flows only while no other member can.
+	Backup bool
+}
+
+// HashFields says what a flow hash looks at besides addresses and protocol.
+type HashFields uint8
+
+// The fields. Without HashPorts it is the hash of the 3-tuple, with them of the
+// 5-tuple.
+const (
+	HashPorts HashFields = 1 << iota // of TCP, UDP and SCTP
+	HashLabel                        // the IPv6 flow label (RFC 6438)
+
+	// DefaultHash is the 5-tuple.
+	DefaultHash = HashPorts
+)
+
+func (f HashFields) String() string {
+	s := "3-tuple"
+	if f&HashPorts != 0 {
+		s = "5-tuple"
+	}
+	if f&HashLabel != 0 {
+		s += " and flow label"
+	}
+	return s
 }
 
 // Kind says what a group does with a packet.

@@ -103,7 +103,7 @@ func (t *Table) ifSet(v *vrf, p Protocol, id fib.InterfaceID) uint32 {
 	if p == Local {
 		return t.intern(v, fib.Local, nil, nil)
 	}
-	t.members = append(t.members[:0], member{t.hop(v, netip.Addr{}, id), 1})
+	t.members = append(t.members[:0], member{hop: t.hop(v, netip.Addr{}, id), weight: 1})
 	return t.intern(v, fib.Forward, t.members, nil)
 }
 

@@ -40,7 +40,7 @@ func (u SetStatic) apply(t *Table) error {
 	t.members, t.tracks = t.members[:0], t.tracks[:0]
 	for _, via := range r.Vias {
 		in, _ := t.viaVRF(v, via)
-		t.addMember(t.hop(in, via.Address, via.Interface), max(via.Weight, 1), true)
+		t.addMember(member{t.hop(in, via.Address, via.Interface), max(via.Weight, 1), via.Backup}, true)
 	}
 	for _, via := range r.Tracks {
 		in, _ := t.viaVRF(v, via)
@@ -105,18 +105,22 @@ func checkStatic(r StaticRoute) error {
 }
 
 // addMember adds a next hop to the members in hand; one that is there already
-// gets heavier, or (BGP: paths of several peers, one next hop) stays.
-func (t *Table) addMember(hop uint32, weight uint8, sum bool) {
+// gets heavier, or (BGP: paths of several peers, one next hop) stays. As its own
+// backup a next hop does not count.
+func (t *Table) addMember(x member, sum bool) {
 	for i := range t.members {
-		if m := &t.members[i]; m.hop == hop {
-			if sum {
-				m.weight = uint8(min(int(m.weight)+int(weight), 255))
-			}
-			return
+		switch m := &t.members[i]; {
+		case m.hop != x.hop:
+			continue
+		case m.backup && !x.backup:
+			*m = x
+		case sum && m.backup == x.backup:
+			m.weight = uint8(min(int(m.weight)+int(x.weight), 255))
 		}
+		return
 	}
 	if len(t.members) < fib.MaxNextHops {
-		t.members = append(t.members, member{hop, weight})
+		t.members = append(t.members, x)
 	}
 }
 
@@ -216,7 +220,7 @@ func (t *Table) internPaths(v *vrf, paths []Path) uint32 {
 	t.members = t.members[:0]
 	for _, p := range paths {
 		if nh := p.NextHop.Unmap().WithZone(""); nh.IsValid() && !nh.IsUnspecified() {
-			t.addMember(t.hop(v, nh, p.Interface), 1, false)
+			t.addMember(member{hop: t.hop(v, nh, p.Interface), weight: 1}, false)
 		}
 	}
 	if len(t.members) == 0 {

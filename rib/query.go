@@ -192,7 +192,9 @@ func (t *Table) viewCand(v *vrf, n *node, c *cand, chosen uint32, explain bool) 
 		x.Paths = t.attrs.at(c.info).paths
 	}
 	for _, m := range s.members {
-		x.Vias = append(x.Vias, t.viewVia(v, m.hop, m.weight, explain))
+		via := t.viewVia(v, m.hop, m.weight, explain)
+		via.Backup = m.backup
+		x.Vias = append(x.Vias, via)
 	}
 	for _, h := range s.tracks {
 		x.Tracks = append(x.Tracks, t.viewVia(v, h, 0, explain))

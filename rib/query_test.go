@@ -67,19 +67,22 @@ func TestWeights(t *testing.T) {
 		want []fib.NextHop
 	}{
 		{func(*merger) {}, nil},
-		{func(m *merger) { m.add([]fib.NextHop{hop(1, 9)}, 7) }, []fib.NextHop{hop(1, 1)}},
-		{func(m *merger) { m.add([]fib.NextHop{hop(2, 1)}, 1); m.add([]fib.NextHop{hop(1, 1)}, 3) }, []fib.NextHop{hop(1, 3), hop(2, 1)}},
+		{func(m *merger) { m.add([]fib.NextHop{hop(1, 9)}, 7, false) }, []fib.NextHop{hop(1, 1)}},
+		{func(m *merger) { m.add([]fib.NextHop{hop(2, 1)}, 1, false); m.add([]fib.NextHop{hop(1, 1)}, 3, false) }, []fib.NextHop{hop(1, 3), hop(2, 1)}},
 		// one behind one neighbour, one behind three: 3 to 1, 1, 1
 		{func(m *merger) {
-			m.add([]fib.NextHop{hop(1, 1)}, 1)
-			m.add([]fib.NextHop{hop(2, 1), hop(3, 1), hop(4, 1)}, 1)
+			m.add([]fib.NextHop{hop(1, 1)}, 1, false)
+			m.add([]fib.NextHop{hop(2, 1), hop(3, 1), hop(4, 1)}, 1, false)
 		}, []fib.NextHop{hop(1, 3), hop(2, 1), hop(3, 1), hop(4, 1)}},
 		// the same neighbour twice
 		{func(m *merger) {
-			m.add([]fib.NextHop{hop(1, 1), hop(2, 1)}, 2)
-			m.add([]fib.NextHop{hop(1, 1)}, 1)
+			m.add([]fib.NextHop{hop(1, 1), hop(2, 1)}, 2, false)
+			m.add([]fib.NextHop{hop(1, 1)}, 1, false)
 		}, []fib.NextHop{hop(1, 2), hop(2, 1)}},
-		{func(m *merger) { m.add([]fib.NextHop{hop(1, 1)}, 255); m.add([]fib.NextHop{hop(2, 1), hop(3, 254)}, 1) },
+		{func(m *merger) {
+			m.add([]fib.NextHop{hop(1, 1)}, 255, false)
+			m.add([]fib.NextHop{hop(2, 1), hop(3, 254)}, 1, false)
+		},
 			[]fib.NextHop{hop(1, 255), hop(2, 1), hop(3, 1)}},
 	} {
 		var m merger
@@ -90,10 +93,45 @@ func TestWeights(t *testing.T) {
 	}
 	var m merger
 	for i := range 100 {
-		m.add([]fib.NextHop{hop(i+1, 1)}, uint8(i))
+		m.add([]fib.NextHop{hop(i+1, 1)}, uint8(i), false)
 	}
 	if n := len(m.hops()); n != fib.MaxNextHops {
 		t.Errorf("%d members", n)
+	}
+}
+
+// TestBackups: backups stand behind the others, weighed among themselves.
+func TestBackups(t *testing.T) {
+	hop := func(i int, w uint8, backup bool) fib.NextHop {
+		return fib.NextHop{Interface: fib.InterfaceID(i), Weight: w, Backup: backup}
+	}
+	mixed := []fib.NextHop{hop(5, 2, false), hop(1, 1, true), hop(2, 3, true)}
+	for _, c := range []struct {
+		add  func(*merger)
+		want []fib.NextHop
+	}{
+		{func(m *merger) { m.add(mixed, 1, false) }, []fib.NextHop{hop(5, 1, false), hop(1, 1, true), hop(2, 3, true)}},
+		// a backup that resolves to both: its primary ones only
+		{func(m *merger) { m.add(mixed, 1, true); m.add([]fib.NextHop{hop(7, 1, false)}, 9, false) },
+			[]fib.NextHop{hop(7, 1, false), hop(5, 1, true)}},
+		// what is primary is no spare
+		{func(m *merger) { m.add(mixed, 1, false); m.add([]fib.NextHop{hop(1, 1, false)}, 1, false) },
+			[]fib.NextHop{hop(1, 1, false), hop(5, 1, false), hop(2, 1, true)}},
+		{func(m *merger) { m.add(mixed[1:], 1, false) }, []fib.NextHop{hop(1, 1, true), hop(2, 3, true)}},
+	} {
+		var m merger
+		c.add(&m)
+		if got := m.hops(); !slices.Equal(got, c.want) {
+			t.Errorf("got %v, want %v", got, c.want)
+		}
+	}
+	var m merger
+	for i := range 100 {
+		m.add([]fib.NextHop{hop(i+1, 1, false)}, 1, i < 50)
+	}
+	got := m.hops()
+	if len(got) != fib.MaxNextHops || got[49].Backup || !got[50].Backup {
+		t.Errorf("%d members: %v", len(got), got)
 	}
 }
 

@@ -204,9 +204,9 @@ func (t *Table) through(h *hop, c *cand, depth int) (resolution, int) {
 		case sub.kind == fib.Blackhole, sub.kind == fib.Reject && r.kind == fib.Forward:
 			r.kind = sub.kind
 		case len(sub.leaves) > 0 && !t.hops.at(x.hop).addr.IsValid():
-			m.add([]fib.NextHop{{Interface: sub.leaves[0].Interface, Gateway: h.addr, Weight: 1}}, x.weight)
+			m.add([]fib.NextHop{{Interface: sub.leaves[0].Interface, Gateway: h.addr, Weight: 1}}, x.weight, x.backup)
 		default:
-			m.add(sub.leaves, x.weight)
+			m.add(sub.leaves, x.weight, x.backup)
 		}
 		r.height = max(r.height, sub.height+1)
 	}

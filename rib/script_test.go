@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 // followed by what came out, behind "> ":
 //
 //	interface ID NAME vrf V up|down ADDRESS...
-//	static vrf V PREFIX [distance D] [tag T] via ADDRESS[@ID][^VRF][*WEIGHT]... | via @ID | blackhole | reject [track ADDRESS | @ID ...]
+//	static vrf V PREFIX [distance D] [tag T] via ADDRESS[@ID][^VRF][*WEIGHT][+]... | via @ID | blackhole | reject [track ADDRESS | @ID ...]
 //	no static vrf V PREFIX [distance D]
 //	bgp vrf V PREFIX [via ADDRESS[@ID]... [internal]]
 //	vrf V / no vrf V / no interface ID / stale V PROTOCOL / sweep V PROTOCOL
@@ -178,6 +178,9 @@ func formatHops(hops []fib.NextHop) string {
 		if h.Weight != 1 {
 			s += "*" + strconv.Itoa(int(h.Weight))
 		}
+		if h.Backup {
+			s += "+"
+		}
 		out = append(out, s)
 	}
 	sort.Strings(out)
@@ -306,6 +309,7 @@ func parseStatic(t *testing.T, no bool, w []string) Update {
 
 func parseVia(t *testing.T, s string) Via {
 	var v Via
+	s, v.Backup = strings.CutSuffix(s, "+")
 	if at := strings.IndexByte(s, '*'); at >= 0 {
 		v.Weight = uint8(number(t, s[at+1:]))
 		s = s[:at]

@@ -31,6 +31,7 @@ type set struct {
 type member struct {
 	hop    uint32
 	weight uint8
+	backup bool // used while no other member leads anywhere
 }
 
 // intern finds or makes a set and holds it: the caller releases it. members
@@ -43,7 +44,7 @@ func (t *Table) intern(v *vrf, kind fib.Kind, members []member, tracks []uint32)
 	b = append(b, byte(kind), byte(len(members)))
 	for _, m := range members {
 		b = binary.BigEndian.AppendUint32(b, m.hop)
-		b = append(b, m.weight)
+		b = append(b, m.weight, byte(order(m.backup)))
 	}
 	for _, h := range tracks {
 		b = binary.BigEndian.AppendUint32(b, h)
@@ -172,7 +173,7 @@ func (t *Table) content(s *set) (fib.Kind, []fib.NextHop) {
 		h := t.hops.at(x.hop)
 		switch {
 		case len(h.leaves) > 0:
-			m.add(h.leaves, x.weight)
+			m.add(h.leaves, x.weight, x.backup)
 		case h.kind == fib.Blackhole:
 			kind = fib.Blackhole
 		case h.kind == fib.Reject && kind == fib.Forward:

@@ -289,9 +289,9 @@ func (w *twin) vias(r twinRoute, above []place, to netip.Addr) outcome {
 				out.kind = o.kind
 			}
 		} else if to.IsValid() && !via.Address.IsValid() {
-			m.add([]fib.NextHop{{Interface: via.Interface, Gateway: to, Weight: 1}}, via.Weight)
+			m.add([]fib.NextHop{{Interface: via.Interface, Gateway: to, Weight: 1}}, via.Weight, via.Backup)
 		} else {
-			m.add(o.leaves, via.Weight)
+			m.add(o.leaves, via.Weight, via.Backup)
 		}
 		out.height = max(out.height, o.height+1)
 	}
@@ -309,10 +309,13 @@ func mergeVias(vias []Via) []Via {
 		at := slices.IndexFunc(out, func(o Via) bool {
 			return o.Address == v.Address && o.Interface == v.Interface && o.Foreign == v.Foreign && o.VRF == v.VRF
 		})
-		if at >= 0 {
-			out[at].Weight = uint8(min(int(out[at].Weight)+int(v.Weight), 255))
-		} else {
+		switch {
+		case at < 0:
 			out = append(out, v)
+		case out[at].Backup && !v.Backup:
+			out[at] = v
+		case out[at].Backup == v.Backup:
+			out[at].Weight = uint8(min(int(out[at].Weight)+int(v.Weight), 255))
 		}
 	}
 	return out
@@ -616,7 +619,7 @@ func randomInterface(r *rand.Rand, v fib.VRF) Interface {
 func randomVias(r *rand.Rand) []Via {
 	var vias []Via
 	for range 1 + r.IntN(3) {
-		v := Via{Address: randomHop(r), Weight: uint8(r.IntN(4))}
+		v := Via{Address: randomHop(r), Weight: uint8(r.IntN(4)), Backup: r.IntN(4) == 0}
 		if r.IntN(5) == 0 {
 			v.Foreign, v.VRF = true, fib.VRF(r.IntN(3))
 		}

@@ -102,6 +102,7 @@ type Via struct {
 	Address   netip.Addr
 	Interface fib.InterfaceID
 	Weight    uint8   // 0: 1
+	Backup    bool    // used while no other next hop of the route leads anywhere
 	Foreign   bool    // the next hop is in VRF, not in the route's
 	VRF       fib.VRF // with Foreign
 }

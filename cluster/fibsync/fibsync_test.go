@@ -180,7 +180,7 @@ func TestGroupNumberReused(t *testing.T) {
 	must(t, p.Changes([]fib.Change{setGroup(2, 2), setRoute(1, 2), setRoute(2, 2), {Op: fib.DeleteGroup, Group: fib.Group{ID: 1}}, setGroup(1, 7), setRoute(1, 1)}))
 	drain(p, a)
 	got := content(a.tables.Routes())
-	if len(got) != 2 || got[fibtest.Key{Prefix: setRoute(1, 0).Route.Prefix}] != "forward [{7 invalid IP 0}]" {
+	if len(got) != 2 || got[fibtest.Key{Prefix: setRoute(1, 0).Route.Prefix}] != "forward [{7 invalid IP 0 false}]" {
 		t.Errorf("routes %v", got)
 	}
 	if len(p.dead) != 0 {

@@ -27,6 +27,8 @@ type VRFConfig struct {
 	Name  string  `json:"name"`
 	NetNS string  `json:"netns"` // path of the host stack's namespace
 	TUN   string  `json:"tun"`   // name of the VRF's multi-queue TUN in it (already made); empty: none
+	// Hash is what the flow hash looks at besides addresses and protocol.
+	Hash fib.HashFields `json:"hash"`
 }
 
 // PortConfig is one physical port.
@@ -196,6 +198,7 @@ type TraceMember struct {
 	Interface fib.InterfaceID `json:"interface"`
 	Gateway   netip.Addr      `json:"gateway,omitzero"` // zero: the destination itself
 	Dead      bool            `json:"dead,omitempty"`
+	Backup    bool            `json:"backup,omitempty"`
 	Chosen    bool            `json:"chosen,omitempty"`
 }
 

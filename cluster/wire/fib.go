@@ -17,7 +17,7 @@ import (
 //	  delete-group  id
 //	  set-route     VRF, prefix length (1 byte), as many bytes of prefix as it has bits for, group id
 //	  delete-route  VRF, prefix length (1 byte), prefix
-//	next hop  interface, weight (1 byte), length of gateway (1 byte: 0, 4 or 16), gateway
+//	next hop  interface, weight (1 byte), length of gateway (1 byte: 0, 4 or 16; bit 7: a backup), gateway
 //
 // IDs, VRFs and interfaces are unsigned varints (encoding/binary).
 const (
@@ -25,6 +25,7 @@ const (
 	fibHeaderLen = 14
 	fibSweep     = 1
 	fibIPv6      = 0x80
+	fibBackup    = 0x80
 )
 
 var errShort = errors.New("truncated")
@@ -50,7 +51,11 @@ func AppendFIBChange(dst []byte, c *fib.Change) []byte {
 		for _, nh := range c.Group.NextHops {
 			gw := nh.Gateway.AsSlice()
 			dst = binary.AppendUvarint(dst, uint64(nh.Interface))
-			dst = append(dst, nh.Weight, byte(len(gw)))
+			form := byte(len(gw))
+			if nh.Backup {
+				form |= fibBackup
+			}
+			dst = append(dst, nh.Weight, form)
 			dst = append(dst, gw...)
 		}
 	case fib.DeleteGroup:
@@ -188,7 +193,9 @@ func (r *fibReader) group() (g fib.Group) {
 	}
 	for i := 0; i < n && r.err == nil; i++ {
 		nh := fib.NextHop{Interface: fib.InterfaceID(r.uint32()), Weight: r.byte()}
-		switch l := int(r.byte()); l {
+		form := r.byte()
+		nh.Backup = form&fibBackup != 0
+		switch l := int(form &^ fibBackup); l {
 		case 0:
 		case 4, 16:
 			nh.Gateway, _ = netip.AddrFromSlice(r.bytes(l))

@@ -25,6 +25,11 @@ func sampleBatch() fib.Batch {
 			{Interface: fib.MakeInterfaceID(2, 65535), Gateway: netip.MustParseAddr("fe80::1")},
 			{Interface: 1},
 		}}},
+		{Op: fib.SetGroup, Group: fib.Group{ID: 301, NextHops: []fib.NextHop{
+			{Interface: 1, Gateway: netip.MustParseAddr("192.0.2.1"), Weight: 1},
+			{Interface: 2, Gateway: netip.MustParseAddr("192.0.2.2"), Weight: 1, Backup: true},
+			{Interface: 3, Weight: 1, Backup: true},
+		}}},
 		{Op: fib.SetGroup, Group: fib.Group{ID: 1, Kind: fib.Reject}},
 		route(fib.SetRoute, 0, "0.0.0.0/0", 300),
 		route(fib.SetRoute, 65535, "10.128.0.0/9", 1),

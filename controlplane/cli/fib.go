@@ -51,8 +51,11 @@ func textFIBTraceLookup(w io.Writer, t mgmt.FIBTrace) {
 		if m.Chosen {
 			mark = "*"
 		}
+		if m.Backup {
+			note = " (backup)"
+		}
 		if m.Dead {
-			note = " (dead)"
+			note += " (dead)"
 		}
 		to := "connected"
 		if m.Gateway.IsValid() {

@@ -152,6 +152,9 @@ func hops(hs []mgmt.ResolvedHop) string {
 		if h.Weight > 1 {
 			out[i] += fmt.Sprintf(" weight %d", h.Weight)
 		}
+		if h.Backup {
+			out[i] += " (backup)"
+		}
 	}
 	return strings.Join(out, ", ")
 }
@@ -191,6 +194,9 @@ func textNextHops(w io.Writer, what string, list []mgmt.RouteNextHop) {
 		name := strings.TrimSpace(dash(n.Address) + " " + n.Interface)
 		if n.VRF != "" {
 			name += " in VRF " + n.VRF
+		}
+		if n.Backup {
+			name += " (backup)"
 		}
 		if !n.Usable {
 			name += " (not usable)"

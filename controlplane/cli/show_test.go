@@ -29,7 +29,7 @@ func twin() mgmt.Backend {
 	routes := []mgmt.Route{
 		{VRF: "red", Prefix: prefix("10.0.0.0/24"), Installed: true, Group: 1, Candidates: []mgmt.Candidate{{Protocol: "connected", Kind: "forward", Chosen: true, Reason: "the only usable one", Resolved: []mgmt.ResolvedHop{{Interface: "red-up"}}}}},
 		{VRF: "red", Prefix: prefix("192.0.2.0/24"), Installed: true, Group: 2, Candidates: []mgmt.Candidate{
-			{Protocol: "static", Distance: 1, Tag: 7, Kind: "forward", Chosen: true, Reason: "lower distance than bgp", Resolved: append(hop, mgmt.ResolvedHop{Interface: "red-b", Gateway: addr("10.0.2.2"), Weight: 3}),
+			{Protocol: "static", Distance: 1, Tag: 7, Kind: "forward", Chosen: true, Reason: "lower distance than bgp", Resolved: append(hop, mgmt.ResolvedHop{Interface: "red-b", Gateway: addr("10.0.2.2"), Weight: 3, Backup: true}),
 				NextHops: []mgmt.RouteNextHop{{Address: addr("10.0.0.2"), Usable: true, Chain: []string{"10.0.0.2: through connected 10.0.0.0/24"}}}},
 			{Protocol: "bgp", Distance: 20, Kind: "forward", Reason: "higher distance", Stale: true, NextHops: []mgmt.RouteNextHop{{Address: addr("10.9.9.9")}},
 				Paths: []mgmt.BGPPath{{NextHop: addr("10.9.9.9"), Peer: addr("10.0.0.2"), PeerAS: 65101, LocalPref: 100, ASPathLen: 2}}}}},

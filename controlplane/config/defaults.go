@@ -9,12 +9,14 @@ const (
 	DefaultHoldTime        = 90 * time.Second
 	DefaultGracefulRestart = 120 * time.Second
 	DefaultStaticDistance  = 1
+	DefaultHash            = "5-tuple"
 )
 
 func (c *Config) fillDefaults() {
 	if c.System.Hostname == "" {
 		c.System.Hostname = "godwit"
 	}
+	setIfZero(&c.System.Forwarding.Hash, DefaultHash)
 	if c.VRF(DefaultVRFName) == nil {
 		c.VRFs = append([]VRF{{Name: DefaultVRFName}}, c.VRFs...)
 	}

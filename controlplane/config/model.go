@@ -21,6 +21,14 @@ type Config struct {
 type System struct {
 	Hostname string `yaml:"hostname"`
 	Trust    string `yaml:"trust,omitempty"` // directory of the keys that modules must be signed with
+	// Forwarding is how flows are told apart, in VRFs that do not say.
+	Forwarding Forwarding `yaml:"forwarding,omitempty"`
+}
+
+// Forwarding says what the flow hash looks at, where several next hops share the flows.
+type Forwarding struct {
+	Hash      string `yaml:"hash,omitempty"`       // 5-tuple (default), 3-tuple
+	FlowLabel *bool  `yaml:"flow-label,omitempty"` // IPv6: the flow label, too; default false
 }
 
 // Card is one line card: a process that forwards.
@@ -64,6 +72,7 @@ type VRF struct {
 	ID               uint32     `yaml:"id,omitempty"` // default: made from the name
 	ResolveByDefault bool       `yaml:"resolve-by-default,omitempty"`
 	Distances        Distances  `yaml:"distances,omitempty"`
+	Forwarding       Forwarding `yaml:"forwarding,omitempty"` // default: the system's
 	Limit            RouteLimit `yaml:"limit,omitempty"`
 	Import           []Leak     `yaml:"import,omitempty"`
 	Export           []Leak     `yaml:"export,omitempty"`
@@ -137,6 +146,7 @@ type Via struct {
 	Interface string     `yaml:"interface,omitempty"`
 	VRF       string     `yaml:"vrf,omitempty"` // of the next hop; default: the route's
 	Weight    uint8      `yaml:"weight,omitempty"`
+	Backup    bool       `yaml:"backup,omitempty"` // carries flows only while no other next hop can
 }
 
 // BGP is the speaker of a VRF.

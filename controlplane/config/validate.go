@@ -36,6 +36,7 @@ func (v *validator) fail(path, hint, format string, args ...any) {
 
 func (v *validator) validate() {
 	v.checkName("system.hostname", v.c.System.Hostname, 63)
+	v.checkForwarding("system.forwarding", v.c.System.Forwarding)
 	v.checkCards()
 	v.checkPrefixLists()
 	v.checkVRFs()
@@ -45,6 +46,7 @@ func (v *validator) validate() {
 		v.checkStatics(v.vrfPath(i), &v.c.VRFs[i])
 		v.checkLeaks(v.vrfPath(i), &v.c.VRFs[i])
 		v.checkLimit(v.vrfPath(i)+".limit", &v.c.VRFs[i].Limit)
+		v.checkForwarding(v.vrfPath(i)+".forwarding", v.c.VRFs[i].Forwarding)
 		if v.c.VRFs[i].BGP != nil {
 			v.checkBGP(v.vrfPath(i)+".bgp", &v.c.VRFs[i])
 		}
@@ -69,6 +71,12 @@ func (v *validator) checkName(path, name string, most int) {
 func (v *validator) oneOf(path, word string, words ...string) {
 	if !slices.Contains(words, word) {
 		v.fail(path, suggest(word, words), "unknown word %q", word)
+	}
+}
+
+func (v *validator) checkForwarding(path string, f Forwarding) {
+	if f.Hash != "" {
+		v.oneOf(path+".hash", f.Hash, "5-tuple", "3-tuple")
 	}
 }
 

@@ -35,8 +35,15 @@ func (v *validator) checkStatics(path string, vrf *VRF) {
 		if len(s.Via) > 64 {
 			v.fail(at+".via", "at most 64", "%d next hops", len(s.Via))
 		}
+		backups := 0
 		for j, via := range s.Via {
 			v.checkVia(fmt.Sprintf("%s.via[%d]", at, j), vrf, s, via)
+			if via.Backup {
+				backups++
+			}
+		}
+		if backups > 0 && backups == len(s.Via) {
+			v.fail(at+".via", "leave backup: out of one of them", "static route %v has backups only", s.Prefix)
 		}
 		if len(s.Track) > maxTracks {
 			v.fail(at+".track", fmt.Sprintf("at most %d", maxTracks), "%d tracked", len(s.Track))

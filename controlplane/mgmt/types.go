@@ -109,6 +109,7 @@ type RouteNextHop struct {
 	Interface string     `json:"interface,omitempty"`
 	VRF       string     `json:"vrf,omitempty"` // of the next hop, if not the one that the route was made in
 	Weight    uint8      `json:"weight,omitempty"`
+	Backup    bool       `json:"backup,omitempty"` // used while no other next hop can be
 	Usable    bool       `json:"usable"`
 	// Chain tells how the address was resolved, one line a step (detail only).
 	Chain []string `json:"chain,omitempty"`
@@ -119,6 +120,7 @@ type ResolvedHop struct {
 	Interface string     `json:"interface"`
 	Gateway   netip.Addr `json:"gateway,omitzero"` // zero: the destination itself is the neighbour
 	Weight    uint8      `json:"weight,omitempty"`
+	Backup    bool       `json:"backup,omitempty"` // used while no other next hop can be
 }
 
 // BGPPath is what the RIB knows of a BGP path.
@@ -289,6 +291,7 @@ type FIBTrace struct {
 type FIBTraceHop struct {
 	Interface string     `json:"interface"`
 	Gateway   netip.Addr `json:"gateway,omitzero"` // zero: the destination itself
+	Backup    bool       `json:"backup,omitempty"` // for when no other member lives
 	Dead      bool       `json:"dead,omitempty"`   // its port is down or it does not answer: others stand in
 	Chosen    bool       `json:"chosen,omitempty"`
 }

@@ -111,7 +111,7 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 	}
 	var vrfs []wire.VRFConfig
 	for name, id := range vrfsOf(c) {
-		vrfs = append(vrfs, wire.VRFConfig{ID: id, Name: name, NetNS: h.netns(name), TUN: kernel.TUN})
+		vrfs = append(vrfs, wire.VRFConfig{ID: id, Name: name, NetNS: h.netns(name), TUN: kernel.TUN, Hash: hashOf(c, name)})
 	}
 	slices.SortFunc(vrfs, func(a, b wire.VRFConfig) int { return int(a.ID) - int(b.ID) })
 	for _, k := range c.Cards {
@@ -252,6 +252,7 @@ func staticsOf(c *config.Config) map[staticKey]rib.StaticRoute {
 			}
 			for _, via := range s.Via {
 				r.Vias = append(r.Vias, viaOf(c, via.Address, via.Interface, via.VRF, via.Weight))
+				r.Vias[len(r.Vias)-1].Backup = via.Backup
 			}
 			for _, x := range s.Track {
 				r.Tracks = append(r.Tracks, viaOf(c, x.Address, x.Interface, x.VRF, 0))

@@ -17,6 +17,27 @@ func viaOf(c *config.Config, a netip.Addr, iface, vrf string, weight uint8) rib.
 	return v
 }
 
+// hashOf is what the flow hash of a VRF looks at besides addresses and protocol.
+func hashOf(c *config.Config, vrf string) fib.HashFields {
+	f := c.System.Forwarding
+	if v := c.VRF(vrf); v != nil {
+		if v.Forwarding.Hash != "" {
+			f.Hash = v.Forwarding.Hash
+		}
+		if v.Forwarding.FlowLabel != nil {
+			f.FlowLabel = v.Forwarding.FlowLabel
+		}
+	}
+	fields := fib.HashFields(0)
+	if f.Hash != "3-tuple" {
+		fields |= fib.HashPorts
+	}
+	if f.FlowLabel != nil && *f.FlowLabel {
+		fields |= fib.HashLabel
+	}
+	return fields
+}
+
 func vrfOptions(v *config.VRF) rib.VRFOptions {
 	return rib.VRFOptions{
 		Name: v.Name, ResolveByDefault: v.ResolveByDefault, EBGP: v.Distances.EBGP, IBGP: v.Distances.IBGP,

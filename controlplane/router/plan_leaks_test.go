@@ -1,6 +1,7 @@
 package router
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -54,6 +55,36 @@ func leakedInto(table *rib.Table, v fib.VRF) string {
 		out = append(out, r.Prefix.String())
 	}
 	return strings.Join(out, " ")
+}
+
+// TestPlanHashAndBackups: the system's choice, a VRF's own, and what a via says.
+func TestPlanHashAndBackups(t *testing.T) {
+	c := mustConfig(t, `
+system: {forwarding: {hash: 3-tuple, flow-label: true}}
+cards: [{id: 1}]
+vrfs:
+  - {name: a, id: 1, forwarding: {hash: 5-tuple}}
+  - {name: b, id: 2, forwarding: {flow-label: false}}
+  - {name: c, id: 3, static: [{prefix: 10.0.0.0/8, via: [{address: 192.0.2.1, weight: 2}, {address: 192.0.2.2, backup: true}]}]}
+`)
+	got := map[fib.VRF]fib.HashFields{}
+	for _, v := range planCards(c, newHostPaths("t", "/run"), nil)[1].VRFs {
+		got[v.ID] = v.Hash
+	}
+	want := map[fib.VRF]fib.HashFields{0: fib.HashLabel, 1: fib.HashPorts | fib.HashLabel, 2: 0, 3: fib.HashLabel}
+	if !maps.Equal(got, want) {
+		t.Errorf("hash fields %v, want %v", got, want)
+	}
+	for _, v := range planCards(mustConfig(t, "cards: [{id: 1}]"), newHostPaths("t", "/run"), nil)[1].VRFs {
+		if v.Hash != fib.DefaultHash {
+			t.Errorf("without a word: %v", v.Hash)
+		}
+	}
+	for _, r := range staticsOf(c) {
+		if len(r.Vias) != 2 || r.Vias[0].Backup || !r.Vias[1].Backup || r.Vias[0].Weight != 2 {
+			t.Errorf("next hops %+v", r.Vias)
+		}
+	}
 }
 
 func TestPlanLeaks(t *testing.T) {

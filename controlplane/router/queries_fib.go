@@ -53,7 +53,7 @@ func (r *Router) traceCard(ctx context.Context, id fib.CardID, w wire.TraceQuery
 	return get(ctx, r, func() (mgmt.FIBTrace, error) {
 		t.VRF, t.Prefix, t.Group, t.Kind, t.Hash = r.names.vrf(w.VRF), res.Prefix, res.Group, res.Kind, res.Hash
 		for _, m := range res.Members {
-			t.Members = append(t.Members, mgmt.FIBTraceHop{Interface: r.names.iface(m.Interface), Gateway: m.Gateway, Dead: m.Dead, Chosen: m.Chosen})
+			t.Members = append(t.Members, mgmt.FIBTraceHop{Interface: r.names.iface(m.Interface), Gateway: m.Gateway, Dead: m.Dead, Backup: m.Backup, Chosen: m.Chosen})
 		}
 		t.Egress = mgmt.FIBTraceEgress{Card: uint16(end.Card), Interface: r.names.iface(end.Out), Neighbor: end.NextHop,
 			State: end.State, MAC: end.MAC, MTU: end.MTU, Result: end.Result}

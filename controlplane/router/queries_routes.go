@@ -126,7 +126,7 @@ func (r *Router) viewVias(vias []rib.ViaInfo) []mgmt.RouteNextHop {
 	out := make([]mgmt.RouteNextHop, len(vias))
 	for i, v := range vias {
 		out[i] = mgmt.RouteNextHop{
-			Address: v.Address, Interface: r.names.iface(v.Interface), Weight: v.Weight, Usable: v.Usable, Chain: v.Chain,
+			Address: v.Address, Interface: r.names.iface(v.Interface), Weight: v.Weight, Backup: v.Backup, Usable: v.Usable, Chain: v.Chain,
 		}
 		if v.Foreign {
 			out[i].VRF = r.names.vrf(v.VRF)
@@ -182,7 +182,7 @@ func (r *Router) viewInstalled(vrf fib.VRF, x rib.Installed) *mgmt.Installed {
 func (r *Router) viewHops(hops []fib.NextHop) []mgmt.ResolvedHop {
 	out := make([]mgmt.ResolvedHop, len(hops))
 	for i, h := range hops {
-		out[i] = mgmt.ResolvedHop{Interface: r.names.iface(h.Interface), Gateway: h.Gateway, Weight: h.Weight}
+		out[i] = mgmt.ResolvedHop{Interface: r.names.iface(h.Interface), Gateway: h.Gateway, Weight: h.Weight, Backup: h.Backup}
 	}
 	return out
 }

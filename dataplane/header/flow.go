@@ -3,6 +3,8 @@ package header
 import (
 	"encoding/binary"
 	"math/bits"
+
+	"godwit/fib"
 )
 
 const (
@@ -20,11 +22,11 @@ func hasPorts(proto uint8) bool {
 	return proto == ProtoTCP || proto == ProtoUDP || proto == ProtoSCTP
 }
 
-// FlowHash4 hashes addresses, protocol and ports; a fragment, the first one too, without ports,
-// so that all fragments of a packet go one way. The packet is valid.
-func FlowHash4(seed uint64, h IPv4) uint32 {
+// FlowHash4 hashes addresses, protocol and, if asked, ports; a fragment, the first one too,
+// without ports, so that all fragments of a packet go one way. The packet is valid.
+func FlowHash4(seed uint64, fields fib.HashFields, h IPv4) uint32 {
 	l4 := uint64(h.Protocol())
-	if hl := h.HeaderLen(); hasPorts(h.Protocol()) && !h.Fragment() && h.TotalLen() >= hl+4 {
+	if hl := h.HeaderLen(); fields&fib.HashPorts != 0 && hasPorts(h.Protocol()) && !h.Fragment() && h.TotalLen() >= hl+4 {
 		l4 |= uint64(binary.BigEndian.Uint32(h[hl:])) << 8
 	}
 	x := mix(binary.BigEndian.Uint64(h[12:20])^seed^mix1, l4^mix2)
@@ -32,10 +34,14 @@ func FlowHash4(seed uint64, h IPv4) uint32 {
 }
 
 // FlowHash6 is FlowHash4 for IPv6; a packet with extension headers is hashed
-// without ports.
-func FlowHash6(seed uint64, h IPv6) uint32 {
+// without ports. The flow label stays the same along a flow (RFC 6437), also in
+// fragments.
+func FlowHash6(seed uint64, fields fib.HashFields, h IPv6) uint32 {
 	l4 := uint64(h.NextHeader())
-	if hasPorts(h.NextHeader()) && h.TotalLen() >= IPv6Len+4 {
+	if fields&fib.HashLabel != 0 {
+		l4 |= uint64(h.FlowLabel()) << 40
+	}
+	if fields&fib.HashPorts != 0 && hasPorts(h.NextHeader()) && h.TotalLen() >= IPv6Len+4 {
 		l4 |= uint64(binary.BigEndian.Uint32(h[IPv6Len:])) << 8
 	}
 	shi, slo := h.Src64()

@@ -55,6 +55,7 @@ type Forward struct {
 	Groups *Groups
 	Cache  *neigh.Cache
 	Seed   uint64 // of the flow hash
+	Hash   *HashPlan
 
 	name   string
 	ip6    bool
@@ -166,9 +167,9 @@ func (n *Forward) adjacency(p *graph.Packet, g *Group) *neigh.Adjacency {
 
 func (n *Forward) hash(p *graph.Packet) uint32 {
 	if n.ip6 {
-		return header.FlowHash6(n.Seed, header.IPv6(p.Data[p.L3:]))
+		return header.FlowHash6(n.Seed, n.Hash.Fields(p.VRF), header.IPv6(p.Data[p.L3:]))
 	}
-	return header.FlowHash4(n.Seed, header.IPv4(p.Data[p.L3:]))
+	return header.FlowHash4(n.Seed, n.Hash.Fields(p.VRF), header.IPv4(p.Data[p.L3:]))
 }
 
 func (n *Forward) dst(p *graph.Packet) netip.Addr {

@@ -17,23 +17,23 @@ type Member struct {
 	Card  fib.CardID       // of Out, if it is not ours; else 0
 	Gate  [16]byte         // another card's: the gateway; zero: the destination itself
 	Glean bool             // the destination itself is the neighbour
+	// Backup members get packets only while no other member lives.
+	Backup bool
 }
 
 // Group is a next-hop group as workers use it. Immutable: a member that dies or
 // comes back makes a new one.
 type Group struct {
 	Kind    fib.Kind
-	one     *Member          // the only member; nil if there are several
+	one     *Member          // the only one with packets; nil if there are several
 	adj     *neigh.Adjacency // of the only member, if it has one
-	buckets []*Member
+	members []*Member
+	table   []uint8 // bucket to member; 256 or 1,024 of them
 }
 
-// maxBuckets bounds the buckets of a weighted group.
-const maxBuckets = 1024
-
-// pick chooses a member by flow hash.
+// pick chooses a member by the first bits of the flow hash.
 func (g *Group) pick(hash uint32) *Member {
-	return g.buckets[uint64(hash)*uint64(len(g.buckets))>>32]
+	return g.members[g.table[uint64(hash)*uint64(len(g.table))>>32]]
 }
 
 // Choose is the member of a Forward group that a flow goes to.
@@ -65,7 +65,8 @@ type page [pageSize]atomic.Pointer[Group]
 //
 // A member whose port is down or whose gateway does not answer gets no packets
 // while another member is alive; the flows of the others stay where they are.
-// The card does so by itself; the routing engine's new group comes later.
+// The card does so by itself; the routing engine's new group comes later. Backups
+// take over when no other member lives, and hand back when one does.
 type Groups struct {
 	pages    atomic.Pointer[[]*page]
 	card     fib.CardID
@@ -79,10 +80,9 @@ type Groups struct {
 
 // plan is a group as the routing engine wants it.
 type plan struct {
-	members []*Member
-	weights []int
-	buckets []*Member // with all members alive
-	dead    []bool    // members as last published
+	members     []*Member
+	dead        []bool   // members as last published
+	main, spare *buckets // primary members and backups; nil: none, or a single member
 }
 
 // NewGroups makes an empty table; gateways are pinned in t.
@@ -127,12 +127,12 @@ func (t *Groups) Set(now time.Time, index uint32, g fib.Group) {
 		t.forget(now, index, old)
 		return
 	}
-	p := &plan{members: make([]*Member, len(g.NextHops)), weights: make([]int, len(g.NextHops)), dead: make([]bool, len(g.NextHops))}
+	p := &plan{members: make([]*Member, len(g.NextHops)), dead: make([]bool, len(g.NextHops))}
 	for i, nh := range g.NextHops {
-		p.members[i], p.weights[i] = t.member(now, nh), int(max(nh.Weight, 1))
+		p.members[i] = t.member(now, nh)
 	}
 	if len(p.members) > 1 {
-		p.buckets = spread(p.members, p.weights)
+		p.share(g.NextHops, old)
 	}
 	for i, m := range p.members {
 		p.dead[i] = t.dead(m)
@@ -187,7 +187,7 @@ func (t *Groups) forget(now time.Time, index uint32, p *plan) {
 }
 
 func (t *Groups) member(now time.Time, nh fib.NextHop) *Member {
-	m := &Member{Out: nh.Interface, Glean: !nh.Gateway.IsValid()}
+	m := &Member{Out: nh.Interface, Glean: !nh.Gateway.IsValid(), Backup: nh.Backup}
 	switch {
 	case nh.Interface.Card() != t.card:
 		m.Card = nh.Interface.Card()
@@ -254,74 +254,61 @@ func (t *Groups) Members(index uint32) (members []*Member, dead []bool) {
 	return p.members, p.dead
 }
 
-// group makes what workers use of a plan: only living members, or all of them if
-// none lives (then packets say so: they are queued, or their senders told).
+// share makes the bucket tables of a group of several members; old is the plan that
+// it replaces, or nil.
+func (p *plan) share(hops []fib.NextHop, old *plan) {
+	ids := make([]uint64, len(hops))
+	var weights [2][]int // of primary members and of backups
+	weights[0], weights[1] = make([]int, len(hops)), make([]int, len(hops))
+	var number [2]int
+	for i, nh := range hops {
+		class := 0
+		if nh.Backup {
+			class = 1
+		}
+		ids[i], weights[class][i] = memberID(nh), int(max(nh.Weight, 1))
+		number[class]++
+	}
+	if old == nil {
+		old = &plan{}
+	}
+	if number[0] > 0 {
+		p.main = newBuckets(weights[0], ids, old.main)
+	}
+	if number[1] > 0 {
+		p.spare = newBuckets(weights[1], ids, old.spare)
+	}
+}
+
+// group makes what workers use of a plan: the living primary members, else the living
+// backups, else all of the first of these classes (then packets say so: they are queued, or
+// their senders told).
 func (p *plan) group() *Group {
-	g := &Group{Kind: fib.Forward}
-	var living []*Member
-	for i, m := range p.members {
-		if !p.dead[i] {
-			living = append(living, m)
+	g := &Group{Kind: fib.Forward, members: p.members}
+	if len(p.members) == 1 {
+		g.one, g.adj = p.members[0], p.members[0].Adj
+		return g
+	}
+	first := p.main
+	if first == nil {
+		first = p.spare
+	}
+	b, living := first, first.living(p.dead)
+	if living == 0 && p.spare != nil && p.spare != b {
+		if living = p.spare.living(p.dead); living > 0 {
+			b = p.spare
 		}
 	}
-	switch n := len(living); {
-	case len(p.members) == 1 || n == 1:
-		g.one = p.members[0]
-		if n == 1 {
-			g.one = living[0]
-		}
-		g.adj = g.one.Adj
-	case n == 0 || n == len(p.members):
-		g.buckets = p.buckets
-	default:
-		g.buckets = p.without(n)
+	if living == 0 {
+		g.table = b.home
+	} else {
+		b.follow(p.dead)
+		g.table = append([]uint8(nil), b.now...)
+	}
+	if m := p.members[g.table[0]]; living == 1 || b.alone() {
+		g.one, g.adj, g.table = m, m.Adj, nil
 	}
 	return g
-}
-
-// without shares the buckets of dead members out among the living ones, whose own
-// stay: each bucket is first cut into as many as members live.
-func (p *plan) without(living int) []*Member {
-	dead := make(map[*Member]bool, len(p.members))
-	for i, m := range p.members {
-		dead[m] = p.dead[i]
-	}
-	buckets := make([]*Member, 0, living*len(p.buckets))
-	var heirs []*Member
-	var holes []int
-	for _, m := range p.buckets {
-		for range living {
-			if dead[m] {
-				holes = append(holes, len(buckets))
-			} else {
-				heirs = append(heirs, m)
-			}
-			buckets = append(buckets, m)
-		}
-	}
-	for k, at := range holes {
-		buckets[at] = heirs[k*len(heirs)/len(holes)]
-	}
-	return buckets
-}
-
-// spread makes the buckets: of each member as many as its weight, in proportion.
-func spread(members []*Member, weights []int) (buckets []*Member) {
-	total, common := 0, 0
-	for _, w := range weights {
-		total += w
-		for a := w; a != 0; common, a = a, common%a {
-		}
-	}
-	n := min(total/common, maxBuckets)
-	given, seen := 0, 0 // cumulated rounding: no member is off by more than one bucket
-	for i, m := range members {
-		seen += weights[i]
-		for ; given < seen*n/total; given++ {
-			buckets = append(buckets, m)
-		}
-	}
-	return buckets
 }
 
 // Free removes a group.

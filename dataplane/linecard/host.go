@@ -57,8 +57,14 @@ func (v *vrf) close() error {
 // setVRFs opens and closes TUN queues.
 func (a *Agent) setVRFs(want []wire.VRFConfig) {
 	keep := make(map[fib.VRF]bool)
+	hash := make(map[fib.VRF]fib.HashFields)
+	for _, c := range want {
+		hash[c.ID] = c.Hash
+	}
+	a.state.SetHash(hash)
 	for _, c := range want {
 		keep[c.ID] = true
+		c.Hash = 0 // the packets', not the TUN's
 		if v := a.vrfs[c.ID]; v != nil && v.cfg != c {
 			a.warn("close TUN", v.cfg.Name, v.close())
 			delete(a.vrfs, c.ID)

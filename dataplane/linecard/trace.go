@@ -32,7 +32,7 @@ func (a *Agent) trace(q wire.TraceQuery) (any, error) {
 		}
 	}
 	for _, m := range t.Members {
-		r.Members = append(r.Members, wire.TraceMember{Interface: m.Out, Gateway: m.Gateway, Dead: m.Dead, Chosen: m.Chosen})
+		r.Members = append(r.Members, wire.TraceMember{Interface: m.Out, Gateway: m.Gateway, Dead: m.Dead, Backup: m.Backup, Chosen: m.Chosen})
 	}
 	return r, nil
 }

@@ -284,6 +284,43 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
+// TestHashFields: what the configuration leaves out of a VRF's flow hash does not part flows.
+func TestHashFields(t *testing.T) {
+	r := newRig(t, Options{HashSeed: 7})
+	var static []StaticNeighbor
+	var hops4 []fib.NextHop
+	for i := range byte(8) {
+		gw := netip.AddrFrom4([4]byte{10, 0, 2, 100 + i})
+		static = append(static, StaticNeighbor{Interface: lan2, Address: gw, MAC: [6]byte{2, 0, 0, 0, 0xcc, i}})
+		hops4 = append(hops4, fib.NextHop{Interface: lan2, Gateway: gw})
+	}
+	r.slow.SetStatic(r.now, static)
+	r.apply(set(50, fib.Forward, hops4...), route(red, "203.0.113.0/24", 50), route(red, "2001:db8:c000::/34", 50))
+	ways := func(src, dst string, edit func(i int) any) int {
+		seen := map[string]bool{}
+		for i := range 200 {
+			r.in(port1, udp(t, src, dst, 3, edit(i)))
+			e := r.sentOne(port2).Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
+			seen[e.DstMAC.String()] = true
+		}
+		return len(seen)
+	}
+	ports := func(i int) any { return func(u *layers.UDP) { u.SrcPort = layers.UDPPort(20000 + i) } }
+	label := func(i int) any { return func(h *layers.IPv6) { h.FlowLabel = uint32(i + 1) } }
+	for _, c := range []struct {
+		fields             fib.HashFields
+		ports, ports6, lab int
+	}{{fib.DefaultHash, 8, 8, 1}, {0, 1, 1, 1}, {fib.HashLabel, 1, 1, 8}, {fib.HashLabel | fib.HashPorts, 8, 8, 8}} {
+		r.state.SetHash(map[fib.VRF]fib.HashFields{red: c.fields, 9: 0})
+		got := [3]int{ways("10.0.1.10", "203.0.113.9", ports), ways("2001:db8:1::10", "2001:db8:c000::1", ports),
+			ways("2001:db8:1::10", "2001:db8:c000::1", label)}
+		if got != [3]int{c.ports, c.ports6, c.lab} {
+			t.Errorf("%v: flows take %v ways, want %v", c.fields, got, c)
+		}
+	}
+	r.clear()
+}
+
 // TestECMP: flows spread by weight, each flow keeps its way, fragments follow
 // their packet.
 func TestECMP(t *testing.T) {

@@ -99,6 +99,7 @@ func (p *Pipeline) begin(now int64) {
 	}
 	p.look4.FIB, p.look6.FIB = v.fib, v.fib
 	p.fwd4.Table, p.fwd6.Table = v.table, v.table
+	p.fwd4.Hash, p.fwd6.Hash = v.hash, v.hash
 	p.egress.Ports = v.table.Ports
 	p.egress.Resize()
 }

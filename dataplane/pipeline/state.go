@@ -38,6 +38,7 @@ type view struct {
 	table  *ethernet.Table
 	locals *ip.Locals
 	fib    ip.FIB
+	hash   *ip.HashPlan
 }
 
 // noFIB has no routes.
@@ -56,7 +57,7 @@ func NewState(card fib.CardID, o Options) *State {
 	s.groups = ip.NewGroups(card, s.neigh)
 	s.neigh.Elsewhere(s.elsewhere)
 	none, _ := ethernet.NewTable(card, nil, s.slots) // an empty list has no error
-	s.view.Store(&view{none, ip.NewLocals(none), noFIB{}})
+	s.view.Store(&view{none, ip.NewLocals(none), noFIB{}, ip.NewHashPlan(nil)})
 	return s
 }
 
@@ -93,6 +94,13 @@ func (s *State) SetFIB(f ip.FIB) {
 	s.view.Store(&v)
 }
 
+// SetHash says what the flow hash looks at; VRFs that are not named have fib.DefaultHash.
+func (s *State) SetHash(fields map[fib.VRF]fib.HashFields) {
+	v := *s.view.Load()
+	v.hash = ip.NewHashPlan(fields)
+	s.view.Store(&v)
+}
+
 // setInterfaces replaces the interfaces.
 func (s *State) setInterfaces(list []Interface) (*ethernet.Table, error) {
 	t, err := ethernet.NewTable(s.card, list, s.slots)
@@ -101,7 +109,9 @@ func (s *State) setInterfaces(list []Interface) (*ethernet.Table, error) {
 	}
 	s.groups.SetInterfaces(t) // first: other members take over
 	s.neigh.SetInterfaces(s.now, t)
-	s.view.Store(&view{t, ip.NewLocals(t), s.view.Load().fib})
+	v := *s.view.Load()
+	v.table, v.locals = t, ip.NewLocals(t)
+	s.view.Store(&v)
 	return t, nil
 }
 

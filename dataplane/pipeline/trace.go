@@ -26,6 +26,7 @@ type TraceMember struct {
 	Out     fib.InterfaceID
 	Gateway netip.Addr // invalid: the destination itself
 	Dead    bool       // its port is down, or it does not answer
+	Backup  bool       // for when no other member lives
 	Chosen  bool
 }
 
@@ -85,12 +86,12 @@ func (sp *SlowPath) Trace(f Flow) Trace {
 	if h := header.IPv4(p); f.To.Is4() {
 		v.fib.LookupBatch4(f.VRF, []uint32{h.Dst32()}, groups[:])
 		t.Local = v.locals.Own4(f.VRF, h.Dst32())
-		t.Hash = header.FlowHash4(sp.state.seed, h)
+		t.Hash = header.FlowHash4(sp.state.seed, v.hash.Fields(f.VRF), h)
 	} else {
 		hi, lo := header.IPv6(p).Dst64()
 		v.fib.LookupBatch6(f.VRF, [][2]uint64{{hi, lo}}, groups[:])
 		t.Local = v.locals.Own6(f.VRF, hi, lo)
-		t.Hash = header.FlowHash6(sp.state.seed, header.IPv6(p))
+		t.Hash = header.FlowHash6(sp.state.seed, v.hash.Fields(f.VRF), header.IPv6(p))
 	}
 	t.Index = groups[0]
 	sp.traceGroup(&t, f.To)
@@ -111,7 +112,7 @@ func (sp *SlowPath) traceGroup(t *Trace, to netip.Addr) {
 	m := g.Choose(t.Hash)
 	members, dead := sp.state.groups.Members(t.Index)
 	for i, x := range members {
-		t.Members = append(t.Members, TraceMember{Out: x.Out, Gateway: x.Gateway(), Dead: dead[i], Chosen: x == m})
+		t.Members = append(t.Members, TraceMember{Out: x.Out, Gateway: x.Gateway(), Dead: dead[i], Backup: x.Backup, Chosen: x == m})
 	}
 	t.Out, t.NextHop = m.Out, m.Gateway()
 	if !t.NextHop.IsValid() {
