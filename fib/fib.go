@@ -62,23 +62,20 @@ type NextHop struct {
 	Backup bool
 }
 
-// HashFields says what a flow hash looks at besides addresses and protocol.
+// HashFields says what a flow hash looks at besides addresses and protocol. The
+// zero value is the 5-tuple: the ports of TCP, UDP and SCTP.
 type HashFields uint8
 
-// The fields. Without HashPorts it is the hash of the 3-tuple, with them of the
-// 5-tuple.
+// The fields.
 const (
-	HashPorts HashFields = 1 << iota // of TCP, UDP and SCTP
-	HashLabel                        // the IPv6 flow label (RFC 6438)
-
-	// DefaultHash is the 5-tuple.
-	DefaultHash = HashPorts
+	HashNoPorts HashFields = 1 << iota // the 3-tuple
+	HashLabel                          // the IPv6 flow label (RFC 6438)
 )
 
 func (f HashFields) String() string {
-	s := "3-tuple"
-	if f&HashPorts != 0 {
-		s = "5-tuple"
+	s := "5-tuple"
+	if f&HashNoPorts != 0 {
+		s = "3-tuple"
 	}
 	if f&HashLabel != 0 {
 		s += " and flow label"

@@ -27,8 +27,8 @@ type VRFConfig struct {
 	Name  string  `json:"name"`
 	NetNS string  `json:"netns"` // path of the host stack's namespace
 	TUN   string  `json:"tun"`   // name of the VRF's multi-queue TUN in it (already made); empty: none
-	// Hash is what the flow hash looks at besides addresses and protocol.
-	Hash fib.HashFields `json:"hash"`
+	// Hash is what the flow hash looks at; 0 is the 5-tuple.
+	Hash fib.HashFields `json:"hash,omitempty"`
 }
 
 // PortConfig is one physical port.

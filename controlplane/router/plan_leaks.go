@@ -29,8 +29,8 @@ func hashOf(c *config.Config, vrf string) fib.HashFields {
 		}
 	}
 	fields := fib.HashFields(0)
-	if f.Hash != "3-tuple" {
-		fields |= fib.HashPorts
+	if f.Hash == "3-tuple" {
+		fields |= fib.HashNoPorts
 	}
 	if f.FlowLabel != nil && *f.FlowLabel {
 		fields |= fib.HashLabel

@@ -71,12 +71,12 @@ vrfs:
 	for _, v := range planCards(c, newHostPaths("t", "/run"), nil)[1].VRFs {
 		got[v.ID] = v.Hash
 	}
-	want := map[fib.VRF]fib.HashFields{0: fib.HashLabel, 1: fib.HashPorts | fib.HashLabel, 2: 0, 3: fib.HashLabel}
+	want := map[fib.VRF]fib.HashFields{0: fib.HashNoPorts | fib.HashLabel, 1: fib.HashLabel, 2: fib.HashNoPorts, 3: fib.HashNoPorts | fib.HashLabel}
 	if !maps.Equal(got, want) {
 		t.Errorf("hash fields %v, want %v", got, want)
 	}
 	for _, v := range planCards(mustConfig(t, "cards: [{id: 1}]"), newHostPaths("t", "/run"), nil)[1].VRFs {
-		if v.Hash != fib.DefaultHash {
+		if v.Hash != 0 {
 			t.Errorf("without a word: %v", v.Hash)
 		}
 	}

@@ -26,7 +26,7 @@ func hasPorts(proto uint8) bool {
 // without ports, so that all fragments of a packet go one way. The packet is valid.
 func FlowHash4(seed uint64, fields fib.HashFields, h IPv4) uint32 {
 	l4 := uint64(h.Protocol())
-	if hl := h.HeaderLen(); fields&fib.HashPorts != 0 && hasPorts(h.Protocol()) && !h.Fragment() && h.TotalLen() >= hl+4 {
+	if hl := h.HeaderLen(); fields&fib.HashNoPorts == 0 && hasPorts(h.Protocol()) && !h.Fragment() && h.TotalLen() >= hl+4 {
 		l4 |= uint64(binary.BigEndian.Uint32(h[hl:])) << 8
 	}
 	x := mix(binary.BigEndian.Uint64(h[12:20])^seed^mix1, l4^mix2)
@@ -41,7 +41,7 @@ func FlowHash6(seed uint64, fields fib.HashFields, h IPv6) uint32 {
 	if fields&fib.HashLabel != 0 {
 		l4 |= uint64(h.FlowLabel()) << 40
 	}
-	if fields&fib.HashPorts != 0 && hasPorts(h.NextHeader()) && h.TotalLen() >= IPv6Len+4 {
+	if fields&fib.HashNoPorts == 0 && hasPorts(h.NextHeader()) && h.TotalLen() >= IPv6Len+4 {
 		l4 |= uint64(binary.BigEndian.Uint32(h[IPv6Len:])) << 8
 	}
 	shi, slo := h.Src64()

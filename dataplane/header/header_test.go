@@ -178,53 +178,53 @@ func TestFlowHash(t *testing.T) {
 	b[0], b[9] = 0x45, ProtoUDP
 	binary.BigEndian.PutUint16(b[2:], 40)
 	b[6], b[7] = 0, 0
-	h := FlowHash4(1, fib.DefaultHash, b)
+	h := FlowHash4(1, 0, b)
 	for _, at := range []int{9, 12, 15, 16, 19, 20, 21, 22, 23} {
 		c := bytes.Clone(b)
 		c[at] ^= 1
 		if at == 9 {
 			c[at] = ProtoTCP
 		}
-		if FlowHash4(1, fib.DefaultHash, c) == h {
+		if FlowHash4(1, 0, c) == h {
 			t.Errorf("byte %d does not count", at)
 		}
 	}
 	for _, at := range []int{1, 4, 8, 10, 24} {
 		c := bytes.Clone(b)
 		c[at] ^= 1
-		if FlowHash4(1, fib.DefaultHash, c) != h {
+		if FlowHash4(1, 0, c) != h {
 			t.Errorf("byte %d counts", at)
 		}
 	}
-	if FlowHash4(2, fib.DefaultHash, b) == h {
+	if FlowHash4(2, 0, b) == h {
 		t.Error("the seed does not count")
 	}
-	three := FlowHash4(1, 0, b)
+	three := FlowHash4(1, fib.HashNoPorts, b)
 	for _, at := range []int{20, 21, 22, 23} {
 		c := bytes.Clone(b)
 		c[at] ^= 1
-		if FlowHash4(1, 0, c) != three {
+		if FlowHash4(1, fib.HashNoPorts, c) != three {
 			t.Errorf("byte %d counts in the 3-tuple", at)
 		}
 	}
 	for _, at := range []int{9, 12, 19} {
 		c := bytes.Clone(b)
 		c[at] ^= 1
-		if FlowHash4(1, 0, c) == three {
+		if FlowHash4(1, fib.HashNoPorts, c) == three {
 			t.Errorf("byte %d does not count in the 3-tuple", at)
 		}
 	}
 	var spread [16]int
 	for i := range 16000 {
 		binary.BigEndian.PutUint32(b[16:], uint32(i)) // neighbouring destinations
-		spread[uint64(FlowHash4(1, fib.DefaultHash, b))*16>>32]++
+		spread[uint64(FlowHash4(1, 0, b))*16>>32]++
 	}
 	for i, n := range spread {
 		if n < 850 || n > 1150 {
 			t.Errorf("member %d of 16 got %d of 16,000", i, n)
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { FlowHash4(3, fib.DefaultHash, b); FlowHash6(3, fib.DefaultHash, IPv6(b)) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { FlowHash4(3, 0, b); FlowHash6(3, 0, IPv6(b)) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -238,10 +238,10 @@ func TestFlowHash6(t *testing.T) {
 		fields      fib.HashFields
 		count, dont []int
 	}{
-		{fib.DefaultHash, append(addresses[:4:4], ports...), append(never[:2:2], label...)},
-		{0, addresses, append(append(never[:2:2], ports...), label...)},
-		{fib.HashLabel, append(addresses[:4:4], label...), append(never[:2:2], ports...)},
-		{fib.HashLabel | fib.HashPorts, append(append(addresses[:4:4], label...), ports...), never},
+		{0, append(addresses[:4:4], ports...), append(never[:2:2], label...)},
+		{fib.HashNoPorts, addresses, append(append(never[:2:2], ports...), label...)},
+		{fib.HashLabel | fib.HashNoPorts, append(addresses[:4:4], label...), append(never[:2:2], ports...)},
+		{fib.HashLabel, append(append(addresses[:4:4], label...), ports...), never},
 	} {
 		h := FlowHash6(1, c.fields, b)
 		for i, at := range append(c.count, c.dont...) {
@@ -264,13 +264,13 @@ func FuzzViews(f *testing.F) {
 		if h := IPv4(b); h.IsValid() {
 			h.Options()
 			h.ChecksumOK()
-			FlowHash4(1, fib.DefaultHash, h)
+			FlowHash4(1, 0, h)
 			if len(h.Payload()) != h.TotalLen()-h.HeaderLen() {
 				t.Error("payload")
 			}
 		}
 		if h := IPv6(b); h.IsValid() {
-			FlowHash6(1, fib.DefaultHash, h)
+			FlowHash6(1, 0, h)
 			if _, off, ok := h.Transport(); ok && off > h.TotalLen() {
 				t.Errorf("transport at %d of %d", off, h.TotalLen())
 			}

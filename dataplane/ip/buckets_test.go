@@ -157,8 +157,8 @@ func TestBackupsStandIn(t *testing.T) {
 }
 
 func TestHashPlan(t *testing.T) {
-	h := NewHashPlan(map[fib.VRF]fib.HashFields{3: 0, 7: fib.HashLabel, 1 << 30: 0, 9: fib.DefaultHash})
-	for v, want := range map[fib.VRF]fib.HashFields{0: fib.DefaultHash, 3: 0, 4: fib.DefaultHash, 7: fib.HashLabel, 9: fib.DefaultHash, 1 << 30: fib.DefaultHash} {
+	h := NewHashPlan(map[fib.VRF]fib.HashFields{3: fib.HashNoPorts, 7: fib.HashLabel, 1 << 30: fib.HashLabel, 9: 0})
+	for v, want := range map[fib.VRF]fib.HashFields{0: 0, 3: fib.HashNoPorts, 4: 0, 7: fib.HashLabel, 9: 0, 1 << 30: 0} {
 		if got := h.Fields(v); got != want {
 			t.Errorf("VRF %d: %v, want %v", v, got, want)
 		}

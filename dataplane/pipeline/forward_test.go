@@ -310,8 +310,8 @@ func TestHashFields(t *testing.T) {
 	for _, c := range []struct {
 		fields             fib.HashFields
 		ports, ports6, lab int
-	}{{fib.DefaultHash, 8, 8, 1}, {0, 1, 1, 1}, {fib.HashLabel, 1, 1, 8}, {fib.HashLabel | fib.HashPorts, 8, 8, 8}} {
-		r.state.SetHash(map[fib.VRF]fib.HashFields{red: c.fields, 9: 0})
+	}{{0, 8, 8, 1}, {fib.HashNoPorts, 1, 1, 1}, {fib.HashLabel | fib.HashNoPorts, 1, 1, 8}, {fib.HashLabel, 8, 8, 8}} {
+		r.state.SetHash(map[fib.VRF]fib.HashFields{red: c.fields, 9: fib.HashNoPorts})
 		got := [3]int{ways("10.0.1.10", "203.0.113.9", ports), ways("2001:db8:1::10", "2001:db8:c000::1", ports),
 			ways("2001:db8:1::10", "2001:db8:c000::1", label)}
 		if got != [3]int{c.ports, c.ports6, c.lab} {

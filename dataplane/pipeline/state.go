@@ -94,7 +94,7 @@ func (s *State) SetFIB(f ip.FIB) {
 	s.view.Store(&v)
 }
 
-// SetHash says what the flow hash looks at; VRFs that are not named have fib.DefaultHash.
+// SetHash says what the flow hash looks at; VRFs that are not named hash the 5-tuple.
 func (s *State) SetHash(fields map[fib.VRF]fib.HashFields) {
 	v := *s.view.Load()
 	v.hash = ip.NewHashPlan(fields)
