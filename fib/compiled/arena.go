@@ -72,6 +72,11 @@ func (a *arena) words(c int, ref uint32) []uint32 {
 	return unsafe.Slice((*uint32)(unsafe.Add(a.base, uintptr(ref)*4)), classWords[c])
 }
 
+// span is the words from first to end-1.
+func (a *arena) span(first, end uint32) []uint32 {
+	return unsafe.Slice((*uint32)(unsafe.Add(a.base, uintptr(first)*4)), end-first)
+}
+
 // room is how many words were never handed out.
 func (a *arena) room() uint32 { return arenaWords - a.next }
 

@@ -1,5 +1,7 @@
 package compiled
 
+import "math/bits"
+
 // lanes is how many lookups of a batch go on side by side: enough to overlap
 // their cache misses, few enough to stay in the first-level cache.
 const lanes = 64
@@ -12,7 +14,7 @@ func (s *Space) LookupBatch4(vrf uint32, addrs, groups []uint32) {
 		return
 	}
 	e := s.load(vrf*dirWords + root4)
-	if e>>codeShift != rootNode { // a small table: in the nearest cache
+	if e>>codeShift != rootNode || len(addrs) < 4 { // a small table is in the nearest cache
 		for i, a := range addrs {
 			groups[i] = s.Lookup4(vrf, a)
 		}
@@ -20,24 +22,41 @@ func (s *Space) LookupBatch4(vrf uint32, addrs, groups []uint32) {
 	}
 	for root := e & refMask; len(addrs) > 0; {
 		n := min(len(addrs), lanes)
-		s.batch4(vrf, root, addrs[:n], groups[:n])
+		if s.gathers {
+			s.gather4(vrf, root, addrs[:n], groups[:n])
+		} else {
+			s.batch4(vrf, root, addrs[:n], groups[:n])
+		}
 		addrs, groups = addrs[n:], groups[n:]
 	}
 }
 
-// batch4 takes all lanes through the root and the node behind it, in loops
-// whose loads do not wait for each other and without branches on what was
-// loaded but the one that is nearly always taken. The few lanes that are not
-// done then start again.
+// gather4 takes all lanes through the root and the step behind it, 16 at a
+// time, with the processor's gather instructions. Few lanes need more.
+func (s *Space) gather4(vrf, root uint32, addrs, groups []uint32) {
+	groups = groups[:len(addrs)]
+	odd := gather4(s.arena.base, root, s.load(vrf*dirWords+default4), &addrs[0], &groups[0], len(addrs))
+	for ; odd != 0; odd &= odd - 1 {
+		if i := bits.TrailingZeros64(odd); i < len(addrs) {
+			groups[i] = s.Lookup4(vrf, addrs[i])
+		}
+	}
+}
+
+// batch4 is gather4 for other processors: in loops whose loads do not wait for
+// each other and without branches on what was loaded.
 func (s *Space) batch4(vrf, root uint32, addrs, groups []uint32) {
 	base := s.arena.base
 	groups = groups[:len(addrs)]
 	for i, a := range addrs {
 		ref := root + a>>16
-		if e := at(base, ref); e>>codeShift == byteNode {
-			ref = e&refMask + a>>8&0xff
+		e := at(base, ref)
+		w := e >> strideShift & strideMask
+		next := e&refMask + a<<16>>(-w&31)
+		if w == 0 {
+			next = ref
 		}
-		groups[i] = ref
+		groups[i] = next
 	}
 	var odd [lanes]uint8
 	n, def := 0, at(base, vrf*dirWords+default4)
@@ -63,65 +82,84 @@ func (s *Space) LookupBatch6(vrf uint32, addrs [][2]uint64, groups []uint32) {
 		return
 	}
 	e := s.load(vrf*dirWords + root6)
-	if e>>codeShift != rootNode {
+	if e>>codeShift != rootNode || len(addrs) < 4 {
 		for i := range addrs {
 			groups[i] = s.Lookup6(vrf, addrs[i][0], addrs[i][1])
 		}
 		return
 	}
 	for root := e & refMask; len(addrs) > 0; {
-		n := min(len(addrs), lanes)
-		s.batch6(vrf, root, addrs[:n], groups[:n])
+		n := min(len(addrs), wide)
+		if s.gathers {
+			s.gather6(vrf, root, addrs[:n], groups[:n])
+		} else {
+			s.batch6(vrf, root, addrs[:n], groups[:n])
+		}
 		addrs, groups = addrs[n:], groups[n:]
 	}
 }
 
+// wide is how many IPv6 lookups go on side by side.
+const wide = 32
+
+// gather6 takes all lanes down in step, 8 at a time, through nodes and skips
+// alike, as far as the upper half of the address leads.
+func (s *Space) gather6(vrf, root uint32, addrs [][2]uint64, groups []uint32) {
+	def := s.load(vrf*dirWords + default6)
+	var odd uint64
+	if len(addrs) == wide {
+		odd = gather6(s.arena.base, root, def, (*[wide][2]uint64)(addrs), (*[wide]uint32)(groups))
+	} else {
+		var a [wide][2]uint64
+		var g [wide]uint32
+		copy(a[:], addrs)
+		odd = gather6(s.arena.base, root, def, &a, &g)
+		copy(groups, g[:])
+	}
+	for ; odd != 0; odd &= odd - 1 {
+		if i := bits.TrailingZeros64(odd); i < len(addrs) {
+			groups[i] = s.Lookup6(vrf, addrs[i][0], addrs[i][1])
+		}
+	}
+}
+
 // lane is one lookup of a batch: what is left of the upper half of the
-// address, the word to load next, and how many bits are done.
+// address, and how many bits are done.
 type lane struct {
 	x   uint64
-	ref uint32
+	ref uint32 // of the entry at hand
 	pos uint32
 }
 
-// batch6 takes all lanes down in step, a node a round; a lane drops out at a
-// leaf, at a skip, and where a node might need the lower half of the address.
+// batch6 is gather6 for other processors: three steps for all lanes, a step a
+// loop, as in Lookup6.
 func (s *Space) batch6(vrf, root uint32, addrs [][2]uint64, groups []uint32) {
 	base := s.arena.base
 	groups = groups[:len(addrs)]
-	var l [lanes]lane
-	var todo [lanes]uint8
-	n := 0
+	var l [wide]lane
 	for i := range addrs {
 		x := addrs[i][0]
-		e := at(base, root+uint32(x>>48))
-		l[i&(lanes-1)] = lane{x << 16, 0, 16}
-		groups[i] = e
-		todo[n&(lanes-1)] = uint8(i)
-		n += isNode(e)
+		l[i&(wide-1)] = lane{x << 16, root + uint32(x>>48), 16}
 	}
-	for n > 0 {
-		for _, i := range todo[:n] {
-			e, p := groups[i], &l[i&(lanes-1)]
+	for range 3 {
+		for i := range addrs {
+			p := &l[i&(wide-1)]
+			e := at(base, p.ref)
 			w := e >> strideShift & strideMask
-			p.ref = e&refMask + uint32(p.x>>(-w&63))
+			next := e&refMask + uint32(p.x>>(-w&63))
+			if w != 0 {
+				p.ref = next
+			}
 			p.x <<= w & 63
 			p.pos += w
 		}
-		m := 0
-		for _, i := range todo[:n] {
-			p := &l[i&(lanes-1)]
-			e := at(base, p.ref)
-			groups[i] = e
-			todo[m&(lanes-1)] = i
-			m += isNode(e) & int((p.pos-upperOnly-1)>>31)
-		}
-		n = m
 	}
 	def := at(base, vrf*dirWords+default6)
-	for i, e := range groups {
+	for i := range addrs {
+		p := &l[i&(wide-1)]
+		e := at(base, p.ref)
 		if e >= child {
-			e = s.rest6(e, addrs[i][0], addrs[i][1], uint(l[i&(lanes-1)].pos))
+			e = s.rest6(e, addrs[i][0], addrs[i][1], uint(p.pos))
 		}
 		if e &= groupMask; e == 0 {
 			e = def
@@ -129,6 +167,3 @@ func (s *Space) batch6(vrf, root uint32, addrs [][2]uint64, groups []uint32) {
 		groups[i] = e
 	}
 }
-
-// isNode is 1 for a node, 0 for a skip or leaf.
-func isNode(e uint32) int { return int((uint64(firstNode-1) - uint64(e)) >> 63) }

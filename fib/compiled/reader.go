@@ -71,6 +71,7 @@ func (r *Reader) Close() {
 // Seal ends a set of changes: what was unlinked before it may be reused when
 // Passed(stamp). Writer only.
 func (s *Space) Seal() (stamp uint64) {
+	s.flush()
 	g := &s.grace
 	sealed := 0
 	for _, x := range g.seals {

@@ -19,12 +19,10 @@ const (
 	groupMask = MaxGroup
 
 	firstNode = child | 1<<codeShift
-	byteNode  = (child | 2<<codeShift) >> codeShift // code of a node of stride 8
 	rootNode  = (child | 4<<codeShift) >> codeShift // code of a node of stride 16
 
 	strideShift = codeShift - 2 // the code times 4
 	strideMask  = codeMask << 2
-	upperOnly   = 48 // up to this bit a node needs the upper half of an IPv6 address only
 )
 
 // Words of a VRF in the directory.
@@ -106,6 +104,9 @@ type Space struct {
 	words   *uint32 // of the table that is being changed
 	is4     bool    // it is an IPv4 table
 	tables  map[tableID]*uint32
+
+	journal journal
+	gathers bool // batches use the processor's gather instructions
 }
 
 type tableID uint32 // index of the root entry in the directory
@@ -118,7 +119,7 @@ func New() (*Space, error) {
 	}
 	a.next = (MaxVRF + 1) * dirWords
 	s := &Space{
-		arena: *a, tables: map[tableID]*uint32{},
+		arena: *a, tables: map[tableID]*uint32{}, gathers: haveGathers(),
 		kids: make([]uint32, arenaWords>>8), dels: make([]uint32, arenaWords>>8),
 	}
 	s.grace.clock.Store(1)
@@ -140,109 +141,4 @@ func (s *Space) Bytes(vrf uint32, f Family) int {
 		return int(*w) * 4
 	}
 	return 0
-}
-
-// Lookup4 returns the group of the longest prefix that has the address, 0 if
-// there is none. Most lookups in a large table take a root of 16 bits and a
-// node of 8: for them the code has no variable shifts.
-func (s *Space) Lookup4(vrf, addr uint32) uint32 {
-	if vrf > MaxVRF {
-		return 0
-	}
-	base := s.arena.base
-	e, pos := at(base, vrf*dirWords+root4), uint32(0)
-	if e>>codeShift == rootNode {
-		e, pos = at(base, e&refMask+addr>>16), 16
-		if e>>codeShift == byteNode {
-			e, pos = at(base, e&refMask+addr>>8&0xff), 24
-		}
-	}
-	if e >= child {
-		e = s.rest4(e, addr, pos)
-	}
-	if g := e & groupMask; g != 0 {
-		return g
-	}
-	return at(base, vrf*dirWords+default4)
-}
-
-// rest4 goes on from e, at bit pos, to the leaf.
-func (s *Space) rest4(e, addr, pos uint32) uint32 {
-	x := addr << (pos & 31)
-	for e >= child {
-		if w := e >> strideShift & strideMask; w != 0 {
-			e = s.load(e&refMask + x>>(-w&31))
-			x <<= w & 31
-			continue
-		}
-		var n uint32
-		e, n = s.skip4(e&refMask, addr)
-		x = uint32(uint64(addr) << (n & 63))
-	}
-	return e
-}
-
-// skip4 returns the entry behind a skip and the bit it starts at.
-func (s *Space) skip4(ref, addr uint32) (e, pos uint32) {
-	n := s.arena.load(ref + skipLen)
-	if (addr^s.arena.load(ref))>>((32-n)&31) != 0 {
-		return s.arena.load(ref + skipMiss), 0
-	}
-	return s.arena.load(ref + skipHit), n
-}
-
-// Lookup6 is Lookup4 for an IPv6 address: its upper and lower 64 bits.
-func (s *Space) Lookup6(vrf uint32, hi, lo uint64) uint32 {
-	if vrf > MaxVRF {
-		return 0
-	}
-	base := s.arena.base
-	e, pos, x := at(base, vrf*dirWords+root6), uint32(0), hi
-	if e>>codeShift == rootNode {
-		e, pos, x = at(base, e&refMask+uint32(x>>48)), 16, x<<16
-	}
-	for e >= firstNode && pos <= upperOnly {
-		w := e >> strideShift & strideMask
-		e = at(base, e&refMask+uint32(x>>(-w&63)))
-		x <<= w & 63
-		pos += w
-	}
-	if e >= child {
-		e = s.rest6(e, hi, lo, uint(pos))
-	}
-	if g := e & groupMask; g != 0 {
-		return g
-	}
-	return at(base, vrf*dirWords+default6)
-}
-
-// rest6 goes on from e, at bit pos, to the leaf.
-func (s *Space) rest6(e uint32, hi, lo uint64, pos uint) uint32 {
-	for e >= child {
-		if w := uint(e >> strideShift & strideMask); w != 0 {
-			e = s.load(e&refMask + Key{hi, lo}.slice(pos, w))
-			pos += w
-			continue
-		}
-		var n uint32
-		e, n = s.skip6(e&refMask, hi, lo)
-		pos = uint(n)
-	}
-	return e
-}
-
-func (s *Space) skip6(ref uint32, hi, lo uint64) (e, pos uint32) {
-	n := s.arena.load(ref + skipLen)
-	d := hi ^ (uint64(s.arena.load(ref))<<32 | uint64(s.arena.load(ref+1)))
-	if n > 64 {
-		if d == 0 {
-			d = (lo ^ (uint64(s.arena.load(ref+2))<<32 | uint64(s.arena.load(ref+3)))) >> ((128 - n) & 63)
-		}
-	} else {
-		d >>= (64 - n) & 63
-	}
-	if d != 0 {
-		return s.arena.load(ref + skipMiss), 0
-	}
-	return s.arena.load(ref + skipHit), n
 }

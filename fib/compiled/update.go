@@ -13,12 +13,19 @@ func code(e uint32) int             { return int(e >> codeShift & codeMask) }
 func node(c int, ref uint32) uint32 { return child | uint32(c)<<codeShift | ref }
 
 func (s *Space) load(i uint32) uint32   { return s.arena.load(i) }
-func (s *Space) store(i, v uint32)      { s.arena.store(i, v) }
 func (s *Space) leads(slot uint32) bool { return s.load(slot) >= child }
+
+func (s *Space) store(i, v uint32) {
+	s.arena.store(i, v)
+	if s.journal.mirror != nil {
+		s.journal.word(i)
+	}
+}
 
 func (s *Space) alloc(c int) uint32 {
 	*s.words += classWords[c]
 	ref := s.arena.alloc(c)
+	s.journal.block(c, ref)
 	if c >= 2 {
 		s.kids[ref>>8], s.dels[ref>>8] = 0, 0
 	}

@@ -83,6 +83,12 @@ func (noHooks) GroupFree(uint32)           {}
 // Close gives the lookup memory back. No lookup may be under way or follow.
 func (t *Tables) Close() error { return t.space.Close() }
 
+// SetMirror starts a copy of the lookup tables elsewhere, nil ends it. Writer only.
+func (t *Tables) SetMirror(m compiled.Mirror) { t.space.SetMirror(m) }
+
+// UsedWords is how many words the lookup tables take, from word 0. Writer only.
+func (t *Tables) UsedWords() uint32 { return t.space.Used() }
+
 // NewReader registers a forwarding worker. Any goroutine.
 func (t *Tables) NewReader() *Reader { return t.space.NewReader() }
 
