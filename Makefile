@@ -12,7 +12,9 @@ ROLES       := router linecard bgp
 
 # The version comes from version control; outside of it builds are "(devel)".
 BUILDVCS := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo -buildvcs=true || echo -buildvcs=false)
-GOBUILD  := CGO_ENABLED=0 go build -trimpath -ldflags=-w $(BUILDVCS)
+# GoBGP is built with the patches of tools/patches; PATCHED= builds it as it is.
+PATCHED  := -modfile=build/patched/go.mod
+GOBUILD  := CGO_ENABLED=0 go build $(PATCHED) -trimpath -ldflags=-w $(BUILDVCS)
 
 # Where "make run" keeps its sockets and state.
 RUN_DIR   ?= build/run
@@ -32,6 +34,7 @@ deps: ## Install the Debian packages that are missing
 build: ## Build static binaries into bin/, with a development key, modules signed
 	$(call say,build)
 	@mkdir -p bin
+	@tools/patched.sh build/patched >/dev/null
 	@$(GOBUILD) -o bin/ ./cmd/...
 	@$(GOBUILD) -buildvcs=false -o bin/gobgp github.com/osrg/gobgp/v4/cmd/gobgp
 	@$(MAKE) --no-print-directory sign

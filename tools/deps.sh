@@ -4,8 +4,8 @@
 set -euo pipefail
 
 packages=(
-  # build: race detector, eBPF
-  gcc libc6-dev binutils clang llvm libbpf-dev
+  # build: race detector, patches, eBPF
+  gcc libc6-dev binutils patch clang llvm libbpf-dev
   # namespaces, ports, captures
   iproute2 ethtool nftables bpftool procps kmod tcpdump tshark python3-scapy
   # peers of the system tests

@@ -48,8 +48,18 @@ func benchConverge(r *report) error {
 	}
 	godwit := &contender{name: "godwit", run: converge.Godwit}
 	baselines := []*contender{{name: "bird+linux", run: converge.BIRD}, {name: "frr+linux", run: converge.FRR}}
-	if err := convergeRounds(r, append([]*contender{godwit}, baselines...), o, table, n); err != nil {
+	all := append([]*contender{godwit}, baselines...)
+	if r.only != "" {
+		all = slices.DeleteFunc(all, func(c *contender) bool { return c.name != r.only })
+		if len(all) == 0 {
+			return fmt.Errorf("no candidate %q", r.only)
+		}
+	}
+	if err := convergeRounds(r, all, o, table, n); err != nil {
 		return err
+	}
+	if r.only != "" {
+		return convergeAlone(r, all[0])
 	}
 	for _, b := range baselines {
 		if err := convergeFigures(r, godwit, b); err != nil {
@@ -62,7 +72,11 @@ func benchConverge(r *report) error {
 // convergeRounds runs the candidates in turn, each round with another one first.
 func convergeRounds(r *report, all []*contender, o converge.Options, table string, n int) error {
 	start := time.Now()
-	for i := range convergeRuns {
+	rounds := convergeRuns
+	if r.runs > 0 {
+		rounds = r.runs
+	}
+	for i := range rounds {
 		if spent := time.Since(start); i > 0 && spent+spent/time.Duration(i) > convergeTime {
 			r.progress("%d rounds: no time for another", i)
 			return nil
@@ -108,6 +122,14 @@ func convergeFigures(r *report, c, base *contender) error {
 		}
 	}
 	return nil
+}
+
+// convergeAlone prints the figures of a candidate that was run without the others.
+func convergeAlone(r *report, c *contender) error {
+	if err := r.figure("converge.full4."+c.name, "s", "less", c.values(func(x converge.Result) float64 { return x.Seconds })); err != nil {
+		return err
+	}
+	return convergeProcesses(r, c)
 }
 
 // convergeProcesses prints the shares of the processes.

@@ -3,12 +3,14 @@
 //
 //	bench fib
 //	bench            # everything
+//	bench --only godwit --runs 1 converge   # one candidate, without baselines: for profiling
 //
 // Each NAME has a file of its own, which adds itself to the list in main.
 package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -52,19 +54,22 @@ func main() {
 		hiccups(interrupted)
 		return
 	}
-	if err := run(all, os.Args[1:]); err != nil {
+	r := &report{out: json.NewEncoder(os.Stdout), start: time.Now()}
+	flag.StringVar(&r.only, "only", "", "run the candidate of this `name` alone (converge)")
+	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge)")
+	flag.Parse()
+	if err := run(r, all, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(all []benchmark, names []string) error {
+func run(r *report, all []benchmark, names []string) error {
 	for _, n := range names {
 		if !slices.ContainsFunc(all, func(b benchmark) bool { return b.name == n }) {
 			return fmt.Errorf("no benchmark %q", n)
 		}
 	}
-	r := &report{out: json.NewEncoder(os.Stdout), start: time.Now()}
 	for _, b := range all {
 		if len(names) > 0 && !slices.Contains(names, b.name) {
 			continue
@@ -80,6 +85,8 @@ func run(all []benchmark, names []string) error {
 type report struct {
 	out   *json.Encoder
 	start time.Time
+	only  string // candidate to run alone, "": all
+	runs  int    // rounds, 0: as the benchmark wants
 }
 
 // progress tells a person what goes on.
