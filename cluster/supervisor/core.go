@@ -143,13 +143,10 @@ func (c *core) emit(fx any) { c.effects = append(c.effects, fx) }
 func (c *core) names() []string { return slices.Sorted(maps.Keys(c.modules)) }
 
 func (c *core) add(spec wire.ModuleSpec) {
-	e := &entry{spec: spec, want: true, status: wire.ModuleStatus{Name: spec.Name, Role: spec.Role, Verify: verifyMode}}
+	e := &entry{spec: spec, want: true, status: wire.ModuleStatus{Name: spec.Name, Role: spec.Role, Verify: modeVerified}}
 	c.modules[spec.Name] = e
 	c.start(e)
 }
-
-// verifyMode: this program checks signatures; the kernel does not enforce them.
-const verifyMode = "verified only"
 
 func (c *core) set(specs []wire.ModuleSpec) {
 	if c.down {

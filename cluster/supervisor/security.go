@@ -30,6 +30,7 @@ const floorsFile = "floors"
 
 // The ways a module's signature counts; see wire.ModuleStatus.
 const (
+	modeEnforced   = "enforced"      // this program checks signatures, and the kernel runs nothing else
 	modeVerified   = "verified only" // this program checks signatures; the kernel does not enforce them
 	modePermissive = "permissive"
 	modeOff        = "off" // the module runs although it would be refused
@@ -41,12 +42,13 @@ type guard struct {
 	ring   *audit.Ring
 	log    *slog.Logger
 	loader *module.Loader
+	scope  *scope
 	// off are the modules that run though they would be refused; owned by the loop.
 	off map[string]bool
 }
 
-func newGuard(cfg Config) (*guard, error) {
-	g := &guard{ring: audit.NewRing(auditSize), log: cfg.Log.With("part", "security"), off: map[string]bool{}}
+func newGuard(cfg Config, sc *scope) (*guard, error) {
+	g := &guard{scope: sc, ring: audit.NewRing(auditSize), log: cfg.Log.With("part", "security"), off: map[string]bool{}}
 	if cfg.TrustRoot != "" {
 		var err error
 		if g.root, err = elfsig.ReadPublicKeyFile(cfg.TrustRoot); err != nil {
@@ -58,7 +60,7 @@ func newGuard(cfg Config) (*guard, error) {
 	}
 	g.loader = module.New(module.Config{
 		Trust: cfg.TrustDir, Root: g.root, Floors: trust.OpenFloors(filepath.Join(cfg.StateDir, floorsFile)),
-		Permissive: cfg.Permissive, Now: time.Now, Audit: g.verdict,
+		Permissive: cfg.Permissive, Now: time.Now, Audit: g.verdict, Admit: sc.admit,
 	})
 	return g, nil
 }
@@ -104,7 +106,7 @@ func (g *guard) verdict(e audit.Event) {
 	}
 	g.log.Log(context.Background(), level, "module check", attrs...)
 	if raised {
-		g.log.Error("security alarm: a module was not allowed", "file", e.File, "role", e.Role, "reason", e.Reason)
+		g.log.Error("security alarm: a program was not allowed", "file", e.File, "role", e.Role, "reason", e.Reason)
 	}
 }
 
@@ -112,6 +114,9 @@ func (g *guard) verdict(e audit.Event) {
 func (g *guard) mode(name string) string {
 	if g.off[name] {
 		return modeOff
+	}
+	if g.scope.enforcer != nil {
+		return modeEnforced
 	}
 	return modeVerified
 }
@@ -167,7 +172,7 @@ func (g *guard) latest(q wire.AuditQuery) []audit.Event {
 // status may be called from any goroutine.
 func (g *guard) status(cfg Config, modules []wire.ModuleStatus) wire.SecurityStatus {
 	st := wire.SecurityStatus{
-		Mode: modeVerified, Kernel: "not enforced: the supervisor checks what it starts, the kernel checks nothing",
+		Mode: g.mode(""), Kernel: g.scope.kernel,
 		Alarms: g.ring.Alarms(), Trust: wire.TrustStatus{Directory: cfg.TrustDir, Keys: []wire.TrustKey{}}, Confined: []wire.Confinement{},
 	}
 	if cfg.Permissive {
@@ -197,7 +202,9 @@ func (g *guard) status(cfg Config, modules []wire.ModuleStatus) wire.SecuritySta
 	}
 	for _, m := range modules {
 		if m.PID != 0 {
-			st.Confined = append(st.Confined, confinement(m.Name, m.PID))
+			c, l := confinement(m.Name, m.PID), g.scope.limits(m.Name)
+			c.Memory, c.Tasks = l.Memory, l.Tasks
+			st.Confined = append(st.Confined, c)
 		}
 	}
 	return st

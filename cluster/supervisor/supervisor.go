@@ -29,6 +29,7 @@ type Config struct {
 	TrustRoot        string // file of the public key that must have signed the trust store; empty: none
 	Permissive       bool   // run what would be refused; for bringing up
 	Confine          bool   // line cards and speakers give up what their role does not need
+	NoEnforce        bool   // do not let the kernel enforce signatures, even if it can
 	ConfigFile       string // for the routing engine; may be empty
 	Env              []string
 	Stderr           *os.File     // of the modules
@@ -47,6 +48,7 @@ type Supervisor struct {
 	serve  *event.Handler // sessions
 	loader *module.Loader
 	guard  *guard
+	scope  *scope // may be nil before New returns
 	server *local.Server
 	bus    bus.Bus
 	binds  io.Closer
@@ -100,7 +102,8 @@ func New(cfg Config) (_ *Supervisor, err error) {
 	if s.bus, err = local.Join(cfg.RunDir, cfg.Self.Name); err != nil {
 		return nil, err
 	}
-	if s.guard, err = newGuard(cfg); err != nil {
+	s.scope = newScope(cfg, cfg.Log.With("part", "security"))
+	if s.guard, err = newGuard(cfg, s.scope); err != nil {
 		return nil, err
 	}
 	s.loader = s.guard.loader
@@ -114,6 +117,7 @@ func New(cfg Config) (_ *Supervisor, err error) {
 // Run starts the routing engine and serves until Shutdown has stopped
 // everything, or ctx ends, which kills the modules. It leaves nothing behind.
 func (s *Supervisor) Run(ctx context.Context) error {
+	s.denials()
 	if err := s.in.boot.Post(evBoot{s.routerSpec()}); err != nil {
 		return errors.Join(fmt.Errorf("start routing engine: %w", err), s.leave())
 	}
@@ -169,6 +173,9 @@ func (s *Supervisor) leave() error {
 	}
 	if s.loader != nil {
 		errs = append(errs, s.loader.Close()) // kills what may still run
+	}
+	if s.scope != nil {
+		errs = append(errs, s.scope.close())
 	}
 	if s.bus != nil {
 		errs = append(errs, s.bus.Close())
@@ -269,6 +276,11 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 	args := []string{
 		"--name", spec.Name, "--run-dir", s.cfg.RunDir, "--state-dir", s.cfg.StateDir, "--instance", s.cfg.Instance,
 	}
+	group, err := s.scope.place(spec.Name)
+	if err != nil {
+		out.err = errors.Join(err, img.Close())
+		return out
+	}
 	reports, theirs, err := os.Pipe()
 	if err != nil {
 		out.err = errors.Join(fmt.Errorf("make pipe for reports: %w", err), img.Close())
@@ -277,7 +289,7 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 	out.proc, err = s.loader.Start(img, module.Options{
 		Name: "godwit-" + spec.Role, Args: append(args, spec.Args...), NetNS: spec.NetNS,
 		Env:   append(s.environment(spec.Role, img), health.FDVariable+"=3"), // the first of Files
-		Files: []*os.File{theirs}, Stderr: s.cfg.Stderr,
+		Files: []*os.File{theirs}, Stderr: s.cfg.Stderr, Cgroup: group,
 	})
 	if out.err = errors.Join(err, img.Close(), theirs.Close()); err != nil {
 		out.err = errors.Join(out.err, reports.Close())
@@ -316,6 +328,7 @@ func (s *Supervisor) running(name string, out started) {
 		delete(s.guard.off, name)
 		s.removePID(name)
 		s.deafen(name)
+		s.leaveScope(name)
 		s.in.exited.Do(evExited{name, how})
 	})
 	s.in.started.Do(evStarted{Name: name, PID: p.PID(), ID: out.id})

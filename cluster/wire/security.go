@@ -49,7 +49,9 @@ type Confinement struct {
 	UID          int    `json:"uid"`
 	Capabilities string `json:"capabilities"` // that it has
 	NoNewPrivs   bool   `json:"no_new_privs"`
-	Seccomp      string `json:"seccomp"` // "filter", "off"
+	Seccomp      string `json:"seccomp"`                // "filter", "off"
+	Memory       int64  `json:"memory_limit,omitempty"` // bytes; 0: none
+	Tasks        int    `json:"task_limit,omitempty"`   // 0: none
 	Error        string `json:"error,omitempty"`
 }
 

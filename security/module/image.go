@@ -78,12 +78,13 @@ type stamp struct {
 
 // Config of a Loader.
 type Config struct {
-	Trust      string            // directory of the trust store, read at every Verify: a revocation counts at once
-	Root       ed25519.PublicKey // the store must be signed by it; nil: it need not be signed
-	Floors     *trust.Floors     // minimum versions; nil: none are kept
-	Permissive bool              // run what would be refused, and say so
-	Now        func() time.Time  // clock for the validity of signatures
-	Audit      func(audit.Event) // takes every verdict, on the goroutine of Verify; may be nil
+	Trust      string               // directory of the trust store, read at every Verify: a revocation counts at once
+	Root       ed25519.PublicKey    // the store must be signed by it; nil: it need not be signed
+	Floors     *trust.Floors        // minimum versions; nil: none are kept
+	Permissive bool                 // run what would be refused, and say so
+	Now        func() time.Time     // clock for the validity of signatures
+	Audit      func(audit.Event)    // takes every verdict, on the goroutine of Verify; may be nil
+	Admit      func(*os.File) error // lets the kernel run a sealed image, before each Start; may be nil
 }
 
 // Loader verifies files against a trust store and starts them.

@@ -22,6 +22,7 @@ type Options struct {
 	Env    []string   // the whole environment besides cleanEnv
 	Files  []*os.File // descriptors 3, 4, …; nothing else is inherited
 	Stderr *os.File   // standard output and error; nil: /dev/null
+	Cgroup string     // directory of the control group to start in; empty: the caller's
 }
 
 // cleanEnv is what every module sees; the caller's environment is not passed on.
@@ -72,6 +73,19 @@ func (l *Loader) Start(img *Image, opt Options) (*Process, error) {
 		Dir:         "/",
 		ExtraFiles:  opt.Files,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	}
+	if opt.Cgroup != "" {
+		group, err := os.OpenFile(opt.Cgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("start %s: %w", img.Path, err)
+		}
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
+	if l.cfg.Admit != nil {
+		if err := l.cfg.Admit(img.mem.file); err != nil {
+			return nil, fmt.Errorf("start %s: %w", img.Path, err)
+		}
 	}
 	if opt.Stderr != nil { // a nil *os.File in an io.Writer is not nil
 		cmd.Stdout, cmd.Stderr = opt.Stderr, opt.Stderr

@@ -10,10 +10,11 @@ import (
 // Guest is a small machine for tests: the kernel, its modules, BusyBox and
 // some files.
 type Guest struct {
-	Kernel string            // folder where kernel packages are kept
-	Out    string            // where vmlinuz and initramfs.gz go
-	Init   string            // shell script that runs as PID 1, behind mounts and modules
-	Files  map[string]string // path in the guest → executable here
+	Kernel  string            // folder where kernel packages are kept
+	Package string            // see Options.Kernel
+	Out     string            // where vmlinuz and initramfs.gz go
+	Init    string            // shell script that runs as PID 1, behind mounts and modules
+	Files   map[string]string // path in the guest → executable here
 }
 
 const guestInit = `#!/bin/sh
@@ -27,7 +28,7 @@ ip link set lo up
 
 // BuildGuest makes the machine.
 func BuildGuest(ctx context.Context, g Guest) error {
-	o := Options{Out: g.Kernel, Log: os.Stderr}
+	o := Options{Out: g.Kernel, Kernel: g.Package, Log: os.Stderr}
 	tree, err := kernelPackage(ctx, o)
 	if err != nil {
 		return err

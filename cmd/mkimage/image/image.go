@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -19,6 +20,7 @@ type Options struct {
 	Trust  string // folder of the keys they are signed with
 	Out    string // where vmlinuz and initramfs.gz go, and the kernel package is kept
 	Config string // configuration to put in; empty: none, the console says how to give one
+	Kernel string // Debian's package that depends on the kernel; empty: the newest for clouds
 	Log    io.Writer
 }
 
@@ -60,10 +62,9 @@ func Build(ctx context.Context, o Options) error {
 
 var kernelRE = regexp.MustCompile(`Depends: (linux-image-[0-9][^ \n]*)`)
 
-// kernelPackage fetches and unpacks Debian's newest cloud kernel without
-// installing it; one that was fetched before is kept.
+// kernelPackage fetches and unpacks Debian's kernel without installing it; one that was fetched before is kept.
 func kernelPackage(ctx context.Context, o Options) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-cache", "depends", "linux-image-cloud-amd64").Output()
+	out, err := exec.CommandContext(ctx, "apt-cache", "depends", cmp.Or(o.Kernel, "linux-image-cloud-amd64")).Output()
 	if err != nil {
 		return "", fmt.Errorf("ask for Debian's kernel (apt-get update may be needed): %w", err)
 	}
