@@ -39,6 +39,7 @@ type Loop struct {
 	advMu    sync.Mutex // one Advance at a time
 	advance  chan time.Duration
 	advanced chan struct{}
+	urgent   urgency
 
 	current atomic.Pointer[Handler] // whose event runs, or ran last
 	started atomic.Int64            // when the event that runs began, mono time; 0: none runs
@@ -141,9 +142,16 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer l.runner.Store(0)
 	defer context.AfterFunc(ctx, l.Stop)()
 	defer l.crash()
+	if l.urgent.want && !l.clock.virtual {
+		l.urgent.begin()
+		defer l.urgent.end()
+	}
 	for !l.stopping.Load() {
 		if !l.runNext() {
 			l.sleep()
+		} else if l.urgent.on && l.fresh-l.urgent.kept > int64(keepEvery) {
+			l.urgent.kept = l.fresh
+			l.urgent.keep()
 		}
 	}
 	l.release()
@@ -206,7 +214,7 @@ func (l *Loop) runNext() bool {
 	}
 	for c := range l.classes {
 		q := &l.classes[c]
-		if q.depth.Load() == 0 {
+		if !q.waiting() {
 			continue
 		}
 		if it, ok := q.pop(); ok {
@@ -226,7 +234,7 @@ const starveShare = 64
 func (l *Loop) runStarving() bool {
 	for c := range l.classes {
 		q := &l.classes[len(l.classes)-1-c]
-		if q.depth.Load() == 0 {
+		if !q.waiting() {
 			continue
 		}
 		if at, ok := q.oldest(); ok && l.stamp()-at > int64(StarveBound) {
@@ -291,6 +299,10 @@ func (l *Loop) sleep() {
 	if l.stopping.Load() || l.waiting() {
 		return
 	}
+	if l.urgent.on {
+		l.sleepInKernel()
+		return
+	}
 	var due <-chan time.Time
 	if next := l.nextDue.Load(); next != never && !l.clock.virtual {
 		d := next - l.clock.now()
@@ -315,10 +327,21 @@ func (l *Loop) sleep() {
 	}
 }
 
+// sleepInKernel is sleep of a loop that is urgent.
+func (l *Loop) sleepInKernel() {
+	d := int64(-1)
+	if next := l.nextDue.Load(); next != never {
+		if d = next - l.clock.now(); d <= 0 {
+			return
+		}
+	}
+	l.urgent.wait(time.Duration(d))
+}
+
 // waiting tells whether an event waits in any class.
 func (l *Loop) waiting() bool {
 	for c := range l.classes {
-		if l.classes[c].depth.Load() > 0 {
+		if l.classes[c].waiting() {
 			return true
 		}
 	}
@@ -328,6 +351,10 @@ func (l *Loop) waiting() bool {
 // rouse ends sleep, if the loop sleeps. The first of several does it.
 func (l *Loop) rouse() {
 	if l.sleeping.Load() && l.sleeping.CompareAndSwap(true, false) {
+		if l.urgent.on {
+			l.urgent.wake()
+			return
+		}
 		select {
 		case l.wake <- struct{}{}:
 		default:

@@ -362,7 +362,10 @@ func TestBurstMemoryIsReleased(t *testing.T) {
 	post(t, h, func() {})
 	l.Advance(0)
 	q := &l.classes[Normal]
-	if len(q.ring) > keepCap || cap(q.out) > batch {
-		t.Errorf("buffers of %d and %d items kept", len(q.ring), cap(q.out))
+	if n := len(q.in) + len(q.out) + len(q.spare) + len(q.spent); n > keepChunks+1 {
+		t.Errorf("%d chunks kept", n)
+	}
+	if cap(q.in) > 2*keepChunks && cap(q.out) > 2*keepChunks {
+		t.Errorf("lists of %d and %d chunks kept", cap(q.in), cap(q.out))
 	}
 }

@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -48,12 +49,14 @@ func (p Policy) String() string {
 }
 
 const (
-	// keepCap is the largest buffer an empty queue keeps, in items (192 KiB): a
-	// burst must not pin its memory for ever.
+	// chunkItems is how many events one piece of a queue holds: a queue grows
+	// without moving what it holds. 6 KiB.
+	chunkItems = 128
+	// keepCap is for how many events an empty queue keeps memory (192 KiB): a
+	// burst must not pin its own for ever.
 	keepCap = 4096
-	// batch is how many events the loop takes under one lock: enough to make
-	// the lock cheap, few enough to have no part in the queue's memory.
-	batch = 64
+	// keepChunks is the same in chunks.
+	keepChunks = keepCap / chunkItems
 )
 
 // item is one waiting event: f, the function of a timer or that of a key.
@@ -77,17 +80,21 @@ type handlerKeyed struct {
 	key any
 }
 
-// queue is a class's FIFO: a ring that producers fill under the lock, and from
-// which the loop takes batches into out.
+// queue is a class's FIFO. Posters fill in, under the lock; the loop takes all
+// of it at once into out, so that neither waits for the other for longer than it
+// takes to append one event, however much waits.
 type queue struct {
-	depth   atomic.Int64 // of ring and out together
+	filled  atomic.Bool  // in holds something
 	blocked atomic.Int32 // posters that wait for room
 
 	mu      sync.Mutex
 	room    sync.Cond // of mu: an event was taken
-	ring    []item    // a power of two
-	first   int
-	n       int
+	in      []*chunk
+	first   int // of in: items dropped or taken off its front
+	n       int // items in in
+	spare   []*chunk
+	pushed  int64 // ever
+	seen    int64 // taken, as last looked up: a line that the loop writes
 	keys    map[handlerKeyed]*keyed
 	bound   int64
 	policy  Policy
@@ -98,8 +105,20 @@ type queue struct {
 	waited  uint64 // posts that blocked
 	closed  bool
 
-	out  []item // the loop's own
-	head int
+	_     [64]byte     // what follows is written by the loop: its own line
+	taken atomic.Int64 // ever: run or dropped
+	out   []*chunk     // the loop's own from here on
+	head  int          // of out
+	left  int          // items in out
+	spent []*chunk     // empty, to be given back
+}
+
+type chunk [chunkItems]item
+
+// depth is how many events wait. mu is held.
+func (q *queue) depth() int64 {
+	q.seen = q.taken.Load()
+	return q.pushed - q.seen
 }
 
 // push appends; unless forced, the policy decides over a full queue. onLoop
@@ -136,21 +155,37 @@ func (q *queue) add(it item, onLoop func() bool) error {
 	if q.closed {
 		return ErrStopped
 	}
-	if !it.forced && q.depth.Load() >= q.bound {
+	if !it.forced && q.pushed-q.seen >= q.bound && q.depth() >= q.bound {
 		if err := q.makeRoom(onLoop); err != nil {
 			return err
 		}
 	}
-	if q.n == len(q.ring) {
-		q.resize(max(2*len(q.ring), batch))
-	}
-	q.ring[(q.first+q.n)&(len(q.ring)-1)] = it
-	q.n++
-	q.posted++
-	if n := q.depth.Add(1); n > q.max {
-		q.max = n
+	q.append(it)
+	if q.pushed-q.seen > q.max {
+		q.max = max(q.max, q.depth())
 	}
 	return nil
+}
+
+// append adds to in.
+func (q *queue) append(it item) {
+	end := q.first + q.n
+	if end == len(q.in)*chunkItems {
+		c := (*chunk)(nil)
+		if last := len(q.spare) - 1; last >= 0 {
+			c, q.spare = q.spare[last], q.spare[:last]
+		} else {
+			c = new(chunk)
+		}
+		q.in = append(q.in, c)
+	}
+	q.in[end/chunkItems][end%chunkItems] = it
+	q.n++
+	q.pushed++
+	q.posted++
+	if !q.filled.Load() {
+		q.filled.Store(true)
+	}
 }
 
 // makeRoom does what the policy says, with the lock held.
@@ -166,7 +201,7 @@ func (q *queue) makeRoom(onLoop func() bool) error {
 		}
 		q.waited++
 		q.blocked.Add(1)
-		for q.depth.Load() >= q.bound && !q.closed {
+		for q.depth() >= q.bound && !q.closed {
 			q.room.Wait()
 		}
 		q.blocked.Add(-1)
@@ -179,11 +214,16 @@ func (q *queue) makeRoom(onLoop func() bool) error {
 	return ErrFull
 }
 
+// at is the i-th item of in.
+func (q *queue) at(i int) *item {
+	i += q.first
+	return &q.in[i/chunkItems][i%chunkItems]
+}
+
 // dropOldest removes the oldest event that may be dropped.
 func (q *queue) dropOldest() bool {
-	mask := len(q.ring) - 1
 	for i := range q.n {
-		it := q.ring[(q.first+i)&mask]
+		it := q.at(i)
 		if it.forced {
 			continue
 		}
@@ -191,58 +231,101 @@ func (q *queue) dropOldest() bool {
 			delete(q.keys, it.key.id)
 		}
 		for ; i > 0; i-- { // those before it move up
-			q.ring[(q.first+i)&mask] = q.ring[(q.first+i-1)&mask]
+			*q.at(i) = *q.at(i - 1)
 		}
-		q.ring[q.first] = item{}
-		q.first = (q.first + 1) & mask
-		q.n--
-		q.depth.Add(-1)
+		q.shift()
+		q.taken.Add(1)
 		q.dropped++
 		return true
 	}
 	return false
 }
 
-func (q *queue) resize(size int) {
-	ring := make([]item, size)
-	for i := range q.n {
-		ring[i] = q.ring[(q.first+i)&(len(q.ring)-1)]
+// shift takes the first item off in.
+func (q *queue) shift() item {
+	it := *q.at(0)
+	*q.at(0) = item{}
+	q.first++
+	q.n--
+	if q.first == chunkItems || q.n == 0 {
+		q.recycle(q.in[0])
+		q.in = slices.Delete(q.in, 0, 1)
+		q.first = 0
 	}
-	q.ring, q.first = ring, 0
+	if q.n == 0 {
+		q.filled.Store(false)
+	}
+	return it
 }
 
-// refill takes the next batch and reports whether there is one. Only the loop
-// calls it, with out used up.
-func (q *queue) refill() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	// A small queue is taken in small parts: what is in out cannot be dropped.
-	n := min(q.n, max(1, min(batch, int(q.bound)/4)))
-	if q.out == nil && n > 0 {
-		q.out = make([]item, 0, batch)
+// recycle keeps an empty chunk for later, if there are few.
+func (q *queue) recycle(c *chunk) {
+	if len(q.spare) < keepChunks {
+		q.spare = append(q.spare, c)
 	}
-	q.out, q.head = q.out[:0], 0
-	for range n {
-		q.out = append(q.out, q.ring[q.first])
-		q.ring[q.first] = item{}
-		q.first = (q.first + 1) & (len(q.ring) - 1)
-	}
-	q.n -= n
-	if q.n == 0 && len(q.ring) > keepCap {
-		q.ring, q.first = nil, 0
-	}
-	return n > 0
 }
+
+// lock waits for posters without sleeping, as long as that is short: they hold
+// the lock for less than it takes to wake up.
+func (q *queue) lock() {
+	for range lockSpins {
+		if q.mu.TryLock() {
+			return
+		}
+	}
+	q.mu.Lock()
+}
+
+// lockSpins are tries of some 10 ns.
+const lockSpins = 100
+
+// refill takes what waits and reports whether there is any. Only the loop calls
+// it, with out used up.
+func (q *queue) refill() bool {
+	if !q.filled.Load() {
+		return false
+	}
+	q.lock()
+	defer q.mu.Unlock()
+	for _, c := range q.spent {
+		q.recycle(c)
+	}
+	clear(q.spent)
+	q.spent = q.spent[:0]
+	if q.n == 0 {
+		return false
+	}
+	if q.policy == DropOldest { // what is in out could not be dropped: one at a time
+		if len(q.out) == 0 {
+			q.out = []*chunk{new(chunk)}
+		}
+		q.out[0][0], q.head, q.left = q.shift(), 0, 1
+		return true
+	}
+	q.out, q.in = q.in, q.out[:0]
+	q.head, q.left = q.first, q.n
+	q.first, q.n = 0, 0
+	q.filled.Store(false)
+	return true
+}
+
+// waiting tells whether there is an event to pop. Only the loop calls it.
+func (q *queue) waiting() bool { return q.left > 0 || q.filled.Load() }
 
 // pop takes the oldest item. Only the loop calls it.
 func (q *queue) pop() (item, bool) {
-	if q.head == len(q.out) && !q.refill() {
+	if q.left == 0 && !q.refill() {
 		return item{}, false
 	}
-	it := q.out[q.head]
-	q.out[q.head] = item{}
+	c := q.out[q.head/chunkItems]
+	it := c[q.head%chunkItems]
+	c[q.head%chunkItems] = item{}
 	q.head++
-	q.depth.Add(-1)
+	q.left--
+	q.taken.Add(1)
+	if q.policy != DropOldest && (q.head%chunkItems == 0 || q.left == 0) {
+		q.spend((q.head - 1) / chunkItems)
+	}
 	if q.blocked.Load() > 0 {
 		q.mu.Lock()
 		q.room.Broadcast()
@@ -251,13 +334,27 @@ func (q *queue) pop() (item, bool) {
 	return it, true
 }
 
+// spend gives an empty chunk of out back.
+func (q *queue) spend(i int) {
+	if len(q.spent) < keepChunks {
+		q.spent = append(q.spent, q.out[i])
+	}
+	q.out[i] = nil
+	if q.left > 0 {
+		return
+	}
+	if q.out = q.out[:0]; cap(q.out) > keepChunks {
+		q.out = nil
+	}
+}
+
 // oldest returns when the event that pop would return was posted. Only the loop
 // calls it.
 func (q *queue) oldest() (int64, bool) {
-	if q.head == len(q.out) && !q.refill() {
+	if q.left == 0 && !q.refill() {
 		return 0, false
 	}
-	return q.out[q.head].at, true
+	return q.out[q.head/chunkItems][q.head%chunkItems].at, true
 }
 
 // claim takes the newest function of a key, which is free from here on.
@@ -275,7 +372,9 @@ func (q *queue) drop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.ring, q.first, q.n, q.out, q.head, q.keys = nil, 0, 0, nil, 0, nil
-	q.depth.Store(0)
+	q.in, q.first, q.n, q.out, q.head, q.left, q.keys = nil, 0, 0, nil, 0, 0, nil
+	q.spare, q.spent = nil, nil
+	q.filled.Store(false)
+	q.taken.Store(q.pushed)
 	q.room.Broadcast()
 }

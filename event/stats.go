@@ -25,6 +25,7 @@ type Stats struct {
 	Loop     string         `json:"loop"`
 	Window   time.Duration  `json:"window_ns"`         // since the start or Clear
 	Busy     time.Duration  `json:"busy_ns"`           // time in handlers
+	Priority string         `json:"priority"`          // of the loop's thread: "urgent", or "ordinary" and why
 	Timers   int            `json:"timers"`            // armed now
 	Missed   uint64         `json:"missed"`            // runs of periodic timers left out, because the loop was late
 	Running  string         `json:"running,omitempty"` // handler that runs now
@@ -103,7 +104,7 @@ type Distribution struct {
 // Stats returns the figures of now. It may be called from any goroutine, also
 // when the loop is stuck.
 func (l *Loop) Stats() Stats {
-	s := Stats{Loop: l.name, Missed: l.late.Load(), Sources: l.sourceStats()}
+	s := Stats{Loop: l.name, Missed: l.late.Load(), Priority: l.urgent.String(), Sources: l.sourceStats()}
 	begin := l.started.Load()
 	if h := l.running(); h != nil && begin != 0 {
 		s.Running = h.name
@@ -155,7 +156,7 @@ func (l *Loop) Clear() {
 	for c := range l.classes {
 		q := &l.classes[c]
 		q.mu.Lock()
-		q.posted, q.full, q.dropped, q.waited, q.max = 0, 0, 0, 0, q.depth.Load()
+		q.posted, q.full, q.dropped, q.waited, q.max = 0, 0, 0, 0, q.depth()
 		q.mu.Unlock()
 	}
 	l.sourceMu.Lock()
@@ -185,7 +186,7 @@ func (q *queue) stats(c Class) ClassStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return ClassStats{
-		Class: c.String(), Queued: int(q.depth.Load()), Max: int(q.max), Bound: int(q.bound), Policy: q.policy.String(),
+		Class: c.String(), Queued: int(q.depth()), Max: int(q.max), Bound: int(q.bound), Policy: q.policy.String(),
 		Posted: q.posted, Full: q.full, Dropped: q.dropped, Blocked: q.waited,
 	}
 }

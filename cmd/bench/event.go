@@ -3,11 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +11,7 @@ import (
 )
 
 const (
-	eventRuns   = 3
+	eventRuns   = 5
 	eventPace   = 50 * time.Microsecond // one burst each
 	eventBurst  = 50                    // events: 1,000,000/s
 	eventSecond = 2                     // s of a run
@@ -38,14 +34,20 @@ func benchEvent(r *report) error {
 
 // paced is one run's waits in µs.
 type paced struct {
-	top, all float64 // p99.9
-	rate     float64 // events/s
-	hiccup   float64 // p99.9 of the machine, from another process
+	top, all           float64 // p99.9
+	quietTop, quietAll float64 // of events during which the machine did not stand still
+	quiet              float64 // share of such events
+	rate               float64 // events/s
+	hiccup             float64 // p99.9 of the machine, from another process
 }
+
+// minQuiet is the share of quiet events that a run must have to count as one:
+// their p99.9 is then that of 100,000 events at least.
+const minQuiet = 0.05
 
 func benchPaced(r *report) error {
 	p := newPacer()
-	var loop, channel []paced
+	var loop, channel, quietLoop, quietChannel []paced
 	for i := range eventRuns {
 		a, err := p.measure(p.overLoop)
 		if err != nil {
@@ -55,41 +57,66 @@ func benchPaced(r *report) error {
 		if err != nil {
 			return err
 		}
-		r.progress("paced run %d: loop top %.0f µs all %.0f µs at %.0f/s (machine %.0f µs); channels top %.0f µs all %.0f µs at %.0f/s (machine %.0f µs)",
-			i+1, a.top, a.all, a.rate, a.hiccup, b.top, b.all, b.rate, b.hiccup)
+		r.progress("paced run %d: loop %v; channels %v", i+1, a, b)
 		loop, channel = append(loop, a), append(channel, b)
-	}
-	pick := func(runs []paced, f func(paced) float64) []float64 {
-		var v []float64
-		for _, x := range runs {
-			v = append(v, f(x))
+		if min(a.quiet, b.quiet) >= minQuiet {
+			quietLoop, quietChannel = append(quietLoop, a), append(quietChannel, b)
 		}
-		return v
 	}
 	for _, f := range []struct {
 		name, unit, better string
+		quiet              bool
 		of                 func(paced) float64
 	}{
-		{"event.top_p999", "µs", "less", func(x paced) float64 { return x.top }},
-		{"event.all_p999", "µs", "less", func(x paced) float64 { return x.all }},
-		{"event.rate", "events/s", "more", func(x paced) float64 { return x.rate }},
-		{"event.hiccup_p999", "µs", "less", func(x paced) float64 { return x.hiccup }},
+		{"event.top_p999", "µs", "less", false, func(x paced) float64 { return x.top }},
+		{"event.all_p999", "µs", "less", false, func(x paced) float64 { return x.all }},
+		{"event.quiet_top_p999", "µs", "less", true, func(x paced) float64 { return x.quietTop }},
+		{"event.quiet_all_p999", "µs", "less", true, func(x paced) float64 { return x.quietAll }},
+		{"event.quiet", "share", "more", false, func(x paced) float64 { return x.quiet }},
+		{"event.rate", "events/s", "more", false, func(x paced) float64 { return x.rate }},
+		{"event.hiccup_p999", "µs", "less", false, func(x paced) float64 { return x.hiccup }},
 	} {
-		if err := r.against(f.name, f.unit, f.better, pick(loop, f.of), "chan", pick(channel, f.of)); err != nil {
+		ours, theirs := loop, channel
+		if f.quiet {
+			ours, theirs = quietLoop, quietChannel
+		}
+		if len(ours) == 0 {
+			r.progress("%s: the machine stood still too often", f.name)
+			continue
+		}
+		if err := r.against(f.name, f.unit, f.better, each(ours, f.of), "chan", each(theirs, f.of)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func each(runs []paced, f func(paced) float64) []float64 {
+	var v []float64
+	for _, x := range runs {
+		v = append(v, f(x))
+	}
+	return v
+}
+
+func (x paced) String() string {
+	return fmt.Sprintf("top %.0f all %.0f µs at %.0f/s (quiet %.0f %%: %.0f, %.0f µs; machine %.0f µs)",
+		x.top, x.all, x.rate, 100*x.quiet, x.quietTop, x.quietAll, x.hiccup)
+}
+
 // pacer posts events at a fixed rate, whatever takes them.
 type pacer struct {
 	start time.Time
+	epoch int64 // the same on the clock of the hiccup meter
 	slots []slot
 	spin  int // rounds of work that fill a handler's time
-	waits [4][]uint32
+	waits [4][]wait
 	ran   atomic.Int64
 }
+
+// wait is when an event was posted, µs since start, and for how long it waited,
+// ns.
+type wait struct{ at, ns uint32 }
 
 // slot is an event: made beforehand, so that the load allocates nothing.
 type slot struct {
@@ -98,15 +125,15 @@ type slot struct {
 }
 
 func newPacer() *pacer {
-	p := &pacer{start: time.Now(), slots: make([]slot, eventSlots)}
+	p := &pacer{start: time.Now(), epoch: monotonic(), slots: make([]slot, eventSlots)}
 	for c := range p.waits {
-		p.waits[c] = make([]uint32, 0, eventSecond*1_000_000/4+eventBurst)
+		p.waits[c] = make([]wait, 0, eventSecond*1_000_000/4+eventBurst)
 	}
 	for i := range p.slots {
 		s, class := &p.slots[i], i%4
 		s.f = func() {
-			wait := int64(time.Since(p.start)) - s.at
-			p.waits[class] = append(p.waits[class], uint32(min(max(wait, 0), 1<<32-1)))
+			ns := int64(time.Since(p.start)) - s.at
+			p.waits[class] = append(p.waits[class], wait{uint32(s.at / 1000), uint32(min(max(ns, 0), 1<<32-1))})
 			work(p.spin)
 			p.ran.Store(p.ran.Load() + 1) // one writer
 		}
@@ -163,14 +190,24 @@ func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (pac
 	}
 	var out paced
 	run(func(send func(int, *slot)) { out.rate = p.feed(send) })
-	if out.hiccup, err = meter.stop(); err != nil {
+	stalls, err := meter.stop()
+	if err != nil {
 		return out, err
 	}
-	var all []float64
-	for c, w := range p.waits {
-		us := make([]float64, len(w))
-		for i, ns := range w {
-			us[i] = float64(ns) / 1e3
+	out.hiccup = stalls.P999
+	quiet := stalls.quiet(p.epoch)
+	var all, calm, calmTop []float64
+	for c, list := range p.waits {
+		us := make([]float64, len(list))
+		for i, w := range list {
+			us[i] = float64(w.ns) / 1e3
+			if !quiet(int64(w.at) * 1000) {
+				continue
+			}
+			calm = append(calm, us[i])
+			if c == 0 {
+				calmTop = append(calmTop, us[i])
+			}
 		}
 		if c == 0 {
 			out.top = quantile(us, 0.999)
@@ -180,7 +217,8 @@ func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (pac
 	if len(all) != eventSecond*1_000_000 {
 		return out, fmt.Errorf("%d events ran, %d were sent", len(all), eventSecond*1_000_000)
 	}
-	out.all = quantile(all, 0.999)
+	out.all, out.quietTop, out.quietAll = quantile(all, 0.999), quantile(calmTop, 0.999), quantile(calm, 0.999)
+	out.quiet = float64(len(calm)) / float64(len(all))
 	return out, nil
 }
 
@@ -208,7 +246,7 @@ func (p *pacer) feed(send func(class int, s *slot)) float64 {
 }
 
 func (p *pacer) overLoop(feed func(func(int, *slot))) {
-	l := event.New("bench", event.WithBound(event.Critical, eventQueue), event.WithBound(event.High, eventQueue),
+	l := event.New("bench", event.WithUrgency(), event.WithBound(event.Critical, eventQueue), event.WithBound(event.High, eventQueue),
 		event.WithBound(event.Normal, eventQueue), event.WithBound(event.Background, eventQueue))
 	handlers := []*event.Handler{
 		l.Handler("top", event.Critical), l.Handler("high", event.High),
@@ -268,59 +306,4 @@ func firstOf(c [4]chan func()) func() {
 		}
 	}
 	return nil
-}
-
-// hiccupMeter is a process that only sleeps, and knows how much too long.
-type hiccupMeter struct {
-	cmd *exec.Cmd
-	out strings.Builder
-}
-
-func startHiccups() (*hiccupMeter, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("start hiccup meter: %w", err)
-	}
-	m := &hiccupMeter{cmd: exec.Command(self, hiccupWord)}
-	m.cmd.Stdout = &m.out
-	if err := m.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start hiccup meter: %w", err)
-	}
-	return m, nil
-}
-
-// stop returns the p99.9 in µs.
-func (m *hiccupMeter) stop() (float64, error) {
-	if err := m.cmd.Process.Signal(os.Interrupt); err != nil {
-		return 0, fmt.Errorf("stop hiccup meter: %w", err)
-	}
-	if err := m.cmd.Wait(); err != nil {
-		return 0, fmt.Errorf("stop hiccup meter: %w", err)
-	}
-	v, err := strconv.ParseFloat(strings.TrimSpace(m.out.String()), 64)
-	if err != nil {
-		return 0, fmt.Errorf("read hiccup meter: %w", err)
-	}
-	return v, nil
-}
-
-// hiccupWord makes this program the meter.
-const hiccupWord = "hiccup-meter"
-
-// hiccups measures until interrupted how much longer than 1 ms a sleep of 1 ms
-// takes, and prints the p99.9 in µs.
-func hiccups(interrupted <-chan os.Signal) {
-	const period = time.Millisecond
-	var late []float64
-	for {
-		select {
-		case <-interrupted:
-			fmt.Println(quantile(late, 0.999))
-			return
-		default:
-		}
-		begin := time.Now()
-		time.Sleep(period)
-		late = append(late, float64(time.Since(begin)-period)/1e3)
-	}
 }

@@ -15,7 +15,7 @@ const (
 	benchTimers   = 1_000_000
 	protocolTimer = 50 * time.Millisecond
 	protocolCount = 200 // timers
-	protocolTime  = 6 * time.Second
+	protocolTime  = 10 * time.Second
 )
 
 // distances are when the timers are due: spread over an hour, the same each run.
@@ -119,7 +119,7 @@ func phases() []time.Duration {
 }
 
 func protocolOnLoop() float64 {
-	l := event.New("bench")
+	l := event.New("bench", event.WithUrgency())
 	h := l.Handler("keepalive", event.High)
 	var late []float64 // ms; the loop's
 	for _, d := range phases() {

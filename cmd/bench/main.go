@@ -51,7 +51,10 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == hiccupWord {
 		interrupted := make(chan os.Signal, 1)
 		signal.Notify(interrupted, os.Interrupt)
-		hiccups(interrupted)
+		if err := hiccups(interrupted); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	r := &report{out: json.NewEncoder(os.Stdout), start: time.Now()}
