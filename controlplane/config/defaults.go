@@ -10,6 +10,8 @@ const (
 	DefaultGracefulRestart = 120 * time.Second
 	DefaultStaticDistance  = 1
 	DefaultHash            = "5-tuple"
+	DefaultNetwork         = 4711
+	DefaultLinkTolerance   = 1500 * time.Millisecond
 )
 
 func (c *Config) fillDefaults() {
@@ -17,6 +19,11 @@ func (c *Config) fillDefaults() {
 		c.System.Hostname = "godwit"
 	}
 	setIfZero(&c.System.Forwarding.Hash, DefaultHash)
+	if k := c.System.Cluster; k != nil {
+		setIfZero(&k.Role, RoleRouter)
+		setIfZero(&k.Network, DefaultNetwork)
+		setIfZero(&k.LinkTolerance, DefaultLinkTolerance)
+	}
 	if c.VRF(DefaultVRFName) == nil {
 		c.VRFs = append([]VRF{{Name: DefaultVRFName}}, c.VRFs...)
 	}

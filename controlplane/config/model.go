@@ -21,6 +21,8 @@ type Config struct {
 type System struct {
 	Hostname string `yaml:"hostname"`
 	Trust    string `yaml:"trust,omitempty"` // directory of the keys that modules must be signed with
+	// Cluster makes this machine one of several; nil: a router of one machine.
+	Cluster *Cluster `yaml:"cluster,omitempty"`
 	// Forwarding is how flows are told apart, in VRFs that do not say.
 	Forwarding Forwarding `yaml:"forwarding,omitempty"`
 }
@@ -34,6 +36,7 @@ type Forwarding struct {
 // Card is one line card: a process that forwards.
 type Card struct {
 	ID      uint16 `yaml:"id"`                // from 1
+	Node    uint16 `yaml:"node,omitempty"`    // of the cluster that it runs on; default: this one
 	Workers int    `yaml:"workers,omitempty"` // default 1
 	Ports   []Port `yaml:"ports,omitempty"`   // only where a port needs settings; interfaces name devices
 }

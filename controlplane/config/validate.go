@@ -38,6 +38,7 @@ func (v *validator) validate() {
 	v.checkName("system.hostname", v.c.System.Hostname, 63)
 	v.checkForwarding("system.forwarding", v.c.System.Forwarding)
 	v.checkCards()
+	v.checkCluster()
 	v.checkPrefixLists()
 	v.checkVRFs()
 	v.checkInterfaces()
@@ -138,12 +139,16 @@ func (v *validator) checkVRFs() {
 }
 
 func (v *validator) checkInterfaces() {
+	type device struct {
+		node uint16
+		name string
+	}
 	type place struct {
-		device string
-		vlan   uint16
+		device
+		vlan uint16
 	}
 	names, ids := map[string]bool{}, map[fib.InterfaceID]string{}
-	places, cardOf, portOf := map[place]string{}, map[string]uint16{}, map[fib.PortID]string{}
+	places, cardOf, portOf := map[place]string{}, map[device]uint16{}, map[fib.PortID]string{}
 	for i := range v.c.Interfaces {
 		f, path := &v.c.Interfaces[i], fmt.Sprintf("interfaces[%d]", i)
 		v.checkInterface(path, f)
@@ -156,15 +161,16 @@ func (v *validator) checkInterfaces() {
 			v.fail(path+".name", "rename one of them", "interface %q gets the number of %q", f.Name, other)
 		}
 		ids[f.Number()] = f.Name
-		at := place{f.Device, f.VLAN}
+		dev := device{v.c.NodeOf(f.Card), f.Device}
+		at := place{dev, f.VLAN}
 		if other, taken := places[at]; taken {
 			v.fail(path+".device", "give one of them a vlan", "device %q with VLAN %d is interface %q already", f.Device, f.VLAN, other)
 		}
 		places[at] = f.Name
-		if card, used := cardOf[f.Device]; used && card != f.Card {
+		if card, used := cardOf[dev]; used && card != f.Card {
 			v.fail(path+".card", "a device belongs to one card", "device %q is on card %d already", f.Device, card)
 		}
-		cardOf[f.Device] = f.Card
+		cardOf[dev] = f.Card
 		port := PortID(f.Card, f.Device)
 		if other, taken := portOf[port]; taken && other != f.Device {
 			v.fail(path+".device", "rename one of the devices", "device %q gets the number of %q", f.Device, other)
