@@ -134,6 +134,7 @@ type Link struct {
 	Name      string // of the link, or of the process at its other end
 	Peer      uint32 // node, or member
 	Up        bool
+	Active    bool // carries messages now; one that is up and not active stands by
 	Tolerance time.Duration
 	Silent    time.Duration // since the peer was heard last; -1: not known
 }
@@ -143,6 +144,27 @@ type Inspector interface {
 	Links() ([]Link, error)
 	// Nodes are those that can be reached, this one first.
 	Nodes() []uint32
+}
+
+// NodeState is a node that was heard of.
+type NodeState struct {
+	Node uint32
+	Up   bool
+}
+
+// Binding is an entry of the name table.
+type Binding struct {
+	Range Range
+	Addr  Address
+	Scope Scope
+}
+
+// ClusterInspector is a Bus between machines: it shows nodes that have gone,
+// too, and the name table.
+type ClusterInspector interface {
+	Inspector
+	NodeStates() ([]NodeState, error)
+	Names() ([]Binding, error)
 }
 
 // CheckLength tells whether a message may be sent.

@@ -55,6 +55,7 @@ type ModuleStatus struct {
 	BuildID  string    `json:"build_id,omitempty"`  // signed
 	KeyID    string    `json:"key_id,omitempty"`    // of the signer
 	Verify   string    `json:"verify"`              // "enforced", "verified only", "off"
+	Node     uint32    `json:"node,omitempty"`      // of the cluster, if it is another
 }
 
 // ModuleList is the reply to GetModules.
@@ -68,8 +69,9 @@ type NameEntry struct {
 	Lower uint32 `json:"lower"`
 	Upper uint32 `json:"upper"`
 	Ref   uint32 `json:"ref"`
-	PID   int    `json:"pid"`
-	Name  string `json:"name"`
+	PID   int    `json:"pid,omitempty"`
+	Name  string `json:"name,omitempty"`
+	Node  uint32 `json:"node,omitempty"` // of the bus between nodes, which knows neither process nor name
 }
 
 // NameList is the reply to GetNames.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"godwit/controlplane/mgmt"
 )
@@ -32,9 +33,9 @@ func showBus(ctx context.Context, e *Env, w words) error {
 }
 
 func textBus(w io.Writer, v mgmt.Bus) {
-	table(w, "TYPE|LOWER|UPPER|SOCKET|PID|NAME", func(row func(...any)) {
+	table(w, "TYPE|LOWER|UPPER|SOCKET|NODE|PID|NAME", func(row func(...any)) {
 		for _, n := range v.Names {
-			row(n.Type, n.Lower, n.Upper, n.Ref, n.PID, n.Name)
+			row(n.Type, n.Lower, n.Upper, n.Ref, dash(n.Node), dash(n.PID), dash(n.Name))
 		}
 	})
 }
@@ -47,21 +48,32 @@ func upOrDown(up bool) string {
 }
 
 func textLinks(w io.Writer, v mgmt.Bus) {
-	table(w, "PEER|NAME|STATE|TOLERANCE|HEARD", func(row func(...any)) {
+	table(w, "BUS|PEER|NAME|STATE|TOLERANCE|HEARD", func(row func(...any)) {
 		for _, l := range v.Links {
-			heard := "-"
+			heard, state := "-", upOrDown(l.Up)
 			if l.SilentMS >= 0 {
 				heard = fmt.Sprintf("%d ms ago", l.SilentMS)
 			}
-			row(l.Peer, dash(l.Name), upOrDown(l.Up), fmt.Sprintf("%d ms", l.ToleranceMS), heard)
+			if l.Up && !l.Active {
+				state = "standby"
+			}
+			row(l.Transport, l.Peer, dash(l.Name), state, fmt.Sprintf("%d ms", l.ToleranceMS), heard)
 		}
 	})
 }
 
 func textNodes(w io.Writer, v mgmt.Bus) {
-	table(w, "NODE|STATE", func(row func(...any)) {
+	table(w, "NODE|STATE|LINE CARDS", func(row func(...any)) {
 		for _, n := range v.Nodes {
-			row(n.Node, upOrDown(n.Up))
+			name := fmt.Sprint(n.Node)
+			if n.Own {
+				name += " (this)"
+			}
+			var cards []string
+			for _, c := range n.Cards {
+				cards = append(cards, fmt.Sprintf("%d %s", c.Card, c.State))
+			}
+			row(name, upOrDown(n.Up), dash(strings.Join(cards, ", ")))
 		}
 	})
 }

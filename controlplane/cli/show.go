@@ -77,7 +77,11 @@ func askModules(ctx context.Context, e *Env, _ words) (mgmt.Modules, error) {
 func textModules(w io.Writer, v mgmt.Modules) {
 	table(w, "MODULE|ROLE|STATE|PID|SINCE|RESTARTS|VERSION|SIGNED BY|CHECK|LAST EXIT", func(row func(...any)) {
 		for _, m := range v.Modules {
-			row(m.Name, m.Role, m.State, dash(m.PID), since(m.Since), m.Restarts, dash(m.Version), dash(m.KeyID), dash(m.Verify), dash(m.LastExit))
+			name := m.Name
+			if m.Node != 0 {
+				name += fmt.Sprintf("@%d", m.Node)
+			}
+			row(name, m.Role, m.State, dash(m.PID), since(m.Since), m.Restarts, dash(m.Version), dash(m.KeyID), dash(m.Verify), dash(m.LastExit))
 		}
 	})
 	for _, m := range v.Modules {
@@ -85,6 +89,15 @@ func textModules(w io.Writer, v mgmt.Modules) {
 			fmt.Fprintf(w, "%s: %s\n", m.Name, m.Reason)
 		}
 	}
+	if len(v.Members) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	table(w, "LINE CARD|NODE|MEMBER|SINCE|JOINED|LEFT BECAUSE", func(row func(...any)) {
+		for _, m := range v.Members {
+			row(m.Card, dash(m.Node), m.State, since(m.Since), m.Joins, dash(m.Reason))
+		}
+	})
 }
 
 func askVRFs(ctx context.Context, e *Env, _ words) (mgmt.VRFs, error) { return e.client.VRFs(ctx) }

@@ -41,7 +41,9 @@ func twin() mgmt.Backend {
 		},
 		Modules: func(context.Context) (mgmt.Modules, error) {
 			return mgmt.Modules{Modules: []wire.ModuleStatus{{Name: "router", Role: "router", State: "running", PID: 7, Version: "1.2.3", KeyID: "abcd", Verify: "verified only"},
-				{Name: "linecard-1", Role: "linecard", State: "refused", Reason: "signature does not match", Verify: "verified only"}}}, nil
+				{Name: "linecard-1", Role: "linecard", State: "refused", Reason: "signature does not match", Verify: "verified only"},
+				{Name: "linecard-2", Role: "linecard", State: "running", PID: 3, Version: "1.2.3", Verify: "verified only", Node: 2}},
+				Members: []mgmt.Member{{Card: 1, Node: 1, State: "absent", Reason: "no port"}, {Card: 2, Node: 2, State: "up", Joins: 1, TookMS: 12}}}, nil
 		},
 		Interfaces: func(_ context.Context, name string) (mgmt.Interfaces, error) {
 			if name != "" && name != "red-up" {

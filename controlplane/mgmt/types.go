@@ -25,6 +25,18 @@ type Version struct {
 // Modules lists the router's processes.
 type Modules struct {
 	Modules []wire.ModuleStatus `json:"modules"`
+	Members []Member            `json:"members"` // the line cards that are configured
+}
+
+// Member is a line card's membership of the chassis.
+type Member struct {
+	Card   fib.CardID `json:"card"`
+	Node   uint32     `json:"node,omitempty"` // of the cluster
+	State  string     `json:"state"`          // "absent", "asking", "joining" (its snapshot is on the way), "up"
+	Since  time.Time  `json:"since"`
+	Joins  int        `json:"joins"`            // how often it has joined
+	Reason string     `json:"reason,omitempty"` // why it left last
+	TookMS int64      `json:"took_ms"`          // from joining to ports up, the last time
 }
 
 // VRFs lists the routing instances.
@@ -359,17 +371,21 @@ type Bus struct {
 
 // BusLink is a supervised link to another process or, between machines, node.
 type BusLink struct {
+	Transport   string `json:"transport"` // "local", "tipc"
 	Name        string `json:"name"`
 	Peer        uint32 `json:"peer"`
 	Up          bool   `json:"up"`
+	Active      bool   `json:"active"` // carries messages now
 	ToleranceMS int64  `json:"tolerance_ms"`
 	SilentMS    int64  `json:"silent_ms"` // since the peer was heard; -1: not known
 }
 
 // BusNode is a machine of the bus. Of a bus of one machine that is node 0.
 type BusNode struct {
-	Node uint32 `json:"node"`
-	Up   bool   `json:"up"`
+	Node  uint32   `json:"node"`
+	Up    bool     `json:"up"`
+	Own   bool     `json:"own,omitempty"` // the routing engine's
+	Cards []Member `json:"cards"`         // that are configured there
 }
 
 // Events holds each module's event-core statistics.

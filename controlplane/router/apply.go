@@ -99,7 +99,11 @@ func (r *Router) commit(old, next *config.Config) {
 }
 
 func (r *Router) configureCards() {
-	r.cards.configure(planCards(r.cfg, r.paths, r.cards.macs()))
+	nodes := map[fib.CardID]uint32{}
+	for _, k := range r.cfg.Cards {
+		nodes[fib.CardID(k.ID)] = uint32(r.cfg.NodeOf(k.ID))
+	}
+	r.cards.configure(planCards(r.cfg, r.paths, r.cards.macs()), nodes)
 }
 
 // gateKeysOf lists what the first sweep of the line cards waits for.

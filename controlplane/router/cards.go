@@ -1,13 +1,16 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"reflect"
 	"time"
 
+	"godwit/cluster/bus"
 	"godwit/cluster/fibsync"
+	"godwit/cluster/member"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/event"
@@ -25,6 +28,8 @@ type cards struct {
 	pump   func()
 	onPort func(*card) // its ports are known or have changed
 	m      map[fib.CardID]*card
+	member *member.Table
+	turned map[fib.CardID]string // why the last one that came was turned away
 }
 
 // card is one line card: configured, connected, or both.
@@ -54,8 +59,9 @@ func (s *cards) get(id fib.CardID) *card {
 	return c
 }
 
-// configure brings all cards to a new desired state.
-func (s *cards) configure(cfgs map[fib.CardID]wire.CardConfig) {
+// configure brings all cards to a new desired state, each on its node.
+func (s *cards) configure(cfgs map[fib.CardID]wire.CardConfig, nodes map[fib.CardID]uint32) {
+	s.do(s.member.Expect(s.h.Loop().Now(), nodes))
 	for id, c := range s.m {
 		if _, ok := cfgs[id]; !ok {
 			c.cfg = nil
@@ -67,11 +73,41 @@ func (s *cards) configure(cfgs map[fib.CardID]wire.CardConfig) {
 			continue
 		}
 		c.cfg = &cfg
-		if c.sess != nil {
-			s.setCard(c)
+		switch s.member.State(id) {
+		case member.Up:
+			s.setCard(c, *c.cfg)
+		case member.Joining:
+			s.hold(c)
 		}
 	}
 	s.forget()
+}
+
+// do carries out what membership asks for.
+func (s *cards) do(effects []member.Effect) {
+	for _, fx := range effects {
+		c := s.m[fx.Card]
+		switch {
+		case c == nil:
+		case fx.Do == member.Withdraw && c.sess != nil:
+			c.sess.Close() // lost follows
+		case c.cfg == nil:
+		case fx.Do == member.Hold:
+			s.hold(c)
+		case fx.Do == member.Open:
+			s.log.Info("line card is a member", "card", c.id)
+			s.setCard(c, *c.cfg)
+		case fx.Do == member.Late:
+			s.log.Warn("line card has not taken its snapshot: its ports come up all the same", "card", c.id)
+		}
+	}
+}
+
+// hold configures a card without its ports.
+func (s *cards) hold(c *card) {
+	cfg := *c.cfg
+	cfg.Ports = []wire.PortConfig{}
+	s.setCard(c, cfg)
 }
 
 func (s *cards) forget() {
@@ -82,15 +118,25 @@ func (s *cards) forget() {
 	}
 }
 
-// up is called when a card is connected.
-func (s *cards) up(instance uint32, sess *session.Session) session.Handler {
-	c := s.get(fib.CardID(instance))
-	c.sess, c.known = sess, false
-	s.log.Info("line card connected", "card", instance)
-	s.attach(c)
-	if c.cfg != nil {
-		s.setCard(c)
+// up is called when a card of a node is connected. One that is not expected
+// there is turned away.
+func (s *cards) up(instance, node uint32, sess *session.Session) session.Handler {
+	id := fib.CardID(instance)
+	if uint32(id) != instance {
+		return nil
 	}
+	if err := s.member.Joined(s.h.Loop().Now(), id, node); err != nil {
+		if s.turned[id] != err.Error() {
+			s.log.Warn("line card turned away", "error", err)
+			s.turned[id] = err.Error()
+		}
+		return nil
+	}
+	delete(s.turned, id)
+	c := s.get(id)
+	c.sess, c.known = sess, false
+	s.log.Info("line card connected", "card", instance, "node", node)
+	s.attach(c)
 	return cardSession{s, c, sess}
 }
 
@@ -110,15 +156,33 @@ func (s *cards) attach(c *card) {
 			sess.Close()
 			return
 		}
+		// A card tells its ports before anything else: with none it forwards nothing.
+		s.do(s.member.Tables(s.h.Loop().Now(), c.id, st.Epoch == 0 || len(c.ports) == 0))
 		s.pub.Attach(c.id, sess, st.Epoch)
 		s.pump()
+		s.snapshot(c)
 	})
 }
 
-// setCard sends the desired state, then asks what came of it.
-func (s *cards) setCard(c *card) {
+// snapshot looks whether a card that waits for it has everything.
+func (s *cards) snapshot(c *card) {
+	if !s.member.Waiting(c.id) {
+		return
+	}
+	for _, st := range s.pub.Status() {
+		if st.Card == c.id && st.Backlog == 0 && st.Sent == st.Acked {
+			s.do(s.member.Snapshot(s.h.Loop().Now(), c.id))
+		}
+	}
+}
+
+// setCard sends a desired state, then asks what came of it.
+func (s *cards) setCard(c *card, cfg wire.CardConfig) {
 	sess := c.sess
-	sess.Request(wire.SetCard, *c.cfg, 3*requestTimeout, func(m session.Message, err error) {
+	if sess == nil {
+		return
+	}
+	sess.Request(wire.SetCard, cfg, 3*requestTimeout, func(m session.Message, err error) {
 		var res wire.CardResult
 		if err == nil {
 			err = wire.DecodeKind(wire.SetCard, m.Body, &res)
@@ -130,7 +194,7 @@ func (s *cards) setCard(c *card) {
 		for _, p := range res.Problems {
 			s.log.Warn("line card", "card", c.id, "problem", p)
 		}
-		if c.sess == sess {
+		if c.sess == sess && s.member.State(c.id) == member.Up {
 			s.askPorts(c)
 		}
 	})
@@ -185,7 +249,12 @@ func (s *cards) refresh(c *card) {
 // lost is called when a card's session has ended: its interfaces are down.
 func (s *cards) lost(c *card, err error) {
 	s.log.Warn("line card lost", "card", c.id, "error", err)
+	reason := "session closed"
+	if gone := (*bus.GoneError)(nil); errors.As(err, &gone) {
+		reason = gone.Code.String()
+	}
 	c.sess, c.known = nil, false
+	s.member.Left(s.h.Loop().Now(), c.id, reason)
 	s.pub.Detach(c.id)
 	if c.capture != nil {
 		close(c.capture.frames)
@@ -204,6 +273,7 @@ func (s *cards) lost(c *card, err error) {
 
 // expire cuts off the cards that do not acknowledge; they connect again.
 func (s *cards) expire() {
+	s.do(s.member.Tick(s.h.Loop().Now()))
 	for _, id := range s.pub.Expire(s.h.Loop().Now()) {
 		if c := s.m[id]; c != nil && c.sess != nil {
 			s.log.Error("line card does not acknowledge routes: session closed", "card", id)
@@ -256,6 +326,7 @@ func (x cardSession) Receive(_ *session.Session, m session.Message) {
 				x.s.log.Error("line card refused routes", "card", x.c.id, "error", a.Error)
 			}
 			x.s.pub.Ack(x.c.id, a)
+			x.s.snapshot(x.c)
 			x.s.pump()
 		}
 	case wire.PortEvent:

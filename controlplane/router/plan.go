@@ -105,9 +105,10 @@ func withLinkLocal(addrs []netip.Prefix, mac net.HardwareAddr) []netip.Prefix {
 // planCards makes the desired state of every card.
 func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.HardwareAddr) map[fib.CardID]wire.CardConfig {
 	cards := map[fib.CardID]wire.CardConfig{}
-	var ids []fib.CardID
+	ids := map[uint16][]fib.CardID{} // by node: the fabric joins the cards of one
 	for _, k := range c.Cards {
-		ids = append(ids, fib.CardID(k.ID))
+		node := c.NodeOf(k.ID)
+		ids[node] = append(ids[node], fib.CardID(k.ID))
 	}
 	var vrfs []wire.VRFConfig
 	for name, id := range vrfsOf(c) {
@@ -116,8 +117,11 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 	slices.SortFunc(vrfs, func(a, b wire.VRFConfig) int { return int(a.ID) - int(b.ID) })
 	for _, k := range c.Cards {
 		w := wire.CardConfig{
-			Card: fib.CardID(k.ID), Workers: max(k.Workers, 1), FabricDir: h.fabric, Cards: ids, CaptureMax: 1, VRFs: vrfs,
+			Card: fib.CardID(k.ID), Workers: max(k.Workers, 1), FabricDir: h.fabric, Cards: ids[c.NodeOf(k.ID)], CaptureMax: 1, VRFs: vrfs,
 			Ports: []wire.PortConfig{}, Interfaces: []wire.InterfaceConfig{},
+		}
+		if c.Remote(&k) {
+			withoutHost(&w)
 		}
 		for i := range c.Interfaces {
 			if f := &c.Interfaces[i]; f.Card == k.ID {
@@ -127,6 +131,16 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 		cards[w.Card] = w
 	}
 	return cards
+}
+
+// withoutHost is for a card on another node: the host stacks are on the routing
+// engine's, and its run directory is its own.
+func withoutHost(w *wire.CardConfig) {
+	w.FabricDir = ""
+	w.VRFs = slices.Clone(w.VRFs)
+	for i := range w.VRFs {
+		w.VRFs[i].NetNS, w.VRFs[i].TUN = "", ""
+	}
 }
 
 func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fib.VRF, macs map[fib.InterfaceID]net.HardwareAddr) {
@@ -147,6 +161,9 @@ func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fi
 		ID: f.Number(), Name: f.Name, Port: port, VLAN: f.VLAN, VRF: vrf, MTU: f.MTU,
 		Addresses: withLinkLocal(f.Addresses, macs[f.Number()]), TAP: f.Name, Down: f.Shutdown, ProxyARP: f.ProxyARP,
 	})
+	if w.FabricDir == "" { // on another node: see withoutHost
+		w.Interfaces[len(w.Interfaces)-1].TAP = ""
+	}
 	for _, n := range f.Neighbors {
 		w.Neighbors = append(w.Neighbors, wire.StaticNeighbor{Interface: f.Number(), Address: n.Address, MAC: n.MAC})
 	}
@@ -217,6 +234,9 @@ type speakerPlan struct {
 func planModules(c *config.Config, h hostPaths) wire.SetModulesBody {
 	body := wire.SetModulesBody{Modules: []wire.ModuleSpec{}}
 	for _, k := range c.Cards {
+		if c.Remote(&k) {
+			continue // the supervisor of its node runs it
+		}
 		id := strconv.Itoa(int(k.ID))
 		body.Modules = append(body.Modules, wire.ModuleSpec{Name: "linecard-" + id, Role: "linecard", Args: []string{"--card", id}})
 	}
@@ -333,7 +353,11 @@ func (h hostPaths) netns(vrf string) string { return "/run/netns/" + h.instance 
 // describe lists what differs between two configurations, for people.
 func describe(old, next *config.Config) []string {
 	lines := []string{}
-	if !reflect.DeepEqual(old.System, next.System) {
+	was0, is0 := old.System, next.System
+	if !reflect.DeepEqual(was0.Cluster, is0.Cluster) {
+		lines = append(lines, "system cluster: changed (in force when the supervisor starts again)")
+	}
+	if was0.Cluster, is0.Cluster = nil, nil; was0 != is0 {
 		lines = append(lines, "system: changed")
 	}
 	lines = compare(lines, "card", old.Cards, next.Cards, func(k config.Card) string { return fmt.Sprint(k.ID) })

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"godwit/cluster/bus"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/controlplane/config"
@@ -156,38 +155,6 @@ func (r *Router) showVersion(ctx context.Context) (mgmt.Version, error) {
 		}
 		return v, nil
 	})
-}
-
-func (r *Router) showModules(ctx context.Context) (mgmt.Modules, error) {
-	list, err := ask[wire.ModuleList](ctx, r, r.supervisorSession, "supervisor", wire.GetModules, struct{}{})
-	return mgmt.Modules{Modules: orEmpty(list.Modules)}, err
-}
-
-func (r *Router) showBus(ctx context.Context) (mgmt.Bus, error) {
-	list, err := ask[wire.NameList](ctx, r, r.supervisorSession, "supervisor", wire.GetNames, struct{}{})
-	if err != nil {
-		return mgmt.Bus{}, err
-	}
-	v := mgmt.Bus{Names: orEmpty(list.Names), Links: []mgmt.BusLink{}, Nodes: []mgmt.BusNode{}}
-	if b, ok := r.opt.Bus.(bus.Inspector); ok {
-		links, err := b.Links()
-		if err != nil {
-			return v, err
-		}
-		for _, l := range links {
-			silent := l.Silent.Milliseconds()
-			if l.Silent < 0 {
-				silent = -1
-			}
-			v.Links = append(v.Links, mgmt.BusLink{
-				Name: l.Name, Peer: l.Peer, Up: l.Up, ToleranceMS: l.Tolerance.Milliseconds(), SilentMS: silent,
-			})
-		}
-		for _, n := range b.Nodes() {
-			v.Nodes = append(v.Nodes, mgmt.BusNode{Node: n, Up: true})
-		}
-	}
-	return v, nil
 }
 
 func orEmpty[T any](list []T) []T {

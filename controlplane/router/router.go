@@ -11,6 +11,7 @@ import (
 	"godwit/cluster/bus"
 	"godwit/cluster/fibsync"
 	"godwit/cluster/health"
+	"godwit/cluster/member"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/controlplane/config"
@@ -29,6 +30,8 @@ type Options struct {
 	Parent    int    // process of the supervisor: Config counts for its first routing engine only; 0: none
 	Loop      *event.Loop
 	Bus       bus.Bus
+	Cluster   bus.Bus // of the line cards on other nodes; nil: there are none
+	Node      uint32  // this one in Cluster
 	Host      Host
 	Leftovers Leftovers
 	Log       *slog.Logger
@@ -49,6 +52,7 @@ type Router struct {
 	cards    *cards
 	speakers *speakers
 	modules  *modules
+	nodes    *nodes
 
 	cfg      *config.Config // in force
 	names    names
@@ -72,13 +76,14 @@ func New(opt Options) *Router {
 		ifUp: map[fib.InterfaceID]bool{}, macs: map[fib.InterfaceID]string{},
 	}
 	r.routes = &routes{log: opt.Log, h: normal, table: rib.New(rib.Options{History: changeLog}), pub: fibsync.NewPublisher()}
-	r.cards = &cards{log: opt.Log, h: high, pub: r.routes.pub, pump: r.routes.pump, onPort: r.portsChanged, m: map[fib.CardID]*card{}}
+	r.cards = &cards{log: opt.Log, h: high, pub: r.routes.pub, pump: r.routes.pump, onPort: r.portsChanged, m: map[fib.CardID]*card{}, member: member.New(), turned: map[fib.CardID]string{}}
 	r.speakers = &speakers{
 		log: opt.Log, high: r.timers, normal: normal, routes: r.routes, m: map[fib.VRF]*speaker{},
 		onSynced: func(v fib.VRF) { r.checkGate(r.gate.done(speakerKey(v))) },
 	}
 	r.routes.onBest = r.speakers.best
 	r.modules = &modules{log: opt.Log, h: r.timers}
+	r.nodes = &nodes{log: opt.Log, m: map[uint32]*session.Session{}}
 	return r
 }
 
@@ -134,13 +139,20 @@ func (r *Router) expireGate() {
 // connect joins the bus and serves the management API.
 func (r *Router) connect() error {
 	high := r.opt.Loop.Handler("sessions", event.High)
-	follow := []struct {
+	type following struct {
+		on bus.Bus
 		of bus.Range
 		up func(uint32, *session.Session) session.Handler
-	}{
-		{bus.One(bus.TypeSupervisor, 0), r.modules.up},
-		{bus.All(bus.TypeLinecard), r.cards.up},
-		{bus.All(bus.TypeBGP), r.speakers.up},
+	}
+	follow := []following{
+		{r.opt.Bus, bus.One(bus.TypeSupervisor, 0), r.modules.up},
+		{r.opt.Bus, bus.All(bus.TypeLinecard), r.localCard},
+		{r.opt.Bus, bus.All(bus.TypeBGP), r.speakers.up},
+	}
+	if r.opt.Cluster != nil {
+		follow = append(follow,
+			following{r.opt.Cluster, bus.All(bus.TypeLinecard), r.remoteCard},
+			following{r.opt.Cluster, bus.Range{Type: bus.TypeSupervisor, Lower: 1, Upper: maxNode}, r.nodes.up})
 	}
 	c, err := session.Serve(high, r.opt.Bus, bus.One(bus.TypeRouter, 0), func(*session.Session) session.Handler {
 		return service{r}
@@ -150,7 +162,7 @@ func (r *Router) connect() error {
 	}
 	r.closers = append(r.closers, c)
 	for _, f := range follow {
-		c, err := session.Follow(high, r.opt.Bus, f.of, f.up)
+		c, err := session.Follow(high, f.on, f.of, f.up)
 		if err != nil {
 			return fmt.Errorf("follow %v: %w", f.of, err)
 		}

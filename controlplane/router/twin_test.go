@@ -38,6 +38,7 @@ type rig struct {
 	dir    string
 	host   *hostTwin
 	client *mgmt.Client
+	option func(*Options) // of start; may be nil
 }
 
 func newRig(t *testing.T) *rig {
@@ -71,7 +72,11 @@ func (g *rig) join(name string) bus.Bus {
 // ends it, as a kill would.
 func (g *rig) process(name string, start func(*event.Loop, bus.Bus) io.Closer) (kill func()) {
 	g.t.Helper()
-	b := g.join(name)
+	return g.processOn(g.join(name), name, start)
+}
+
+func (g *rig) processOn(b bus.Bus, name string, start func(*event.Loop, bus.Bus) io.Closer) (kill func()) {
+	g.t.Helper()
 	loop := event.New(name)
 	c := start(loop, b)
 	done := make(chan error, 1)
@@ -105,11 +110,15 @@ func (g *rig) start(yaml string) (end func(clean bool)) {
 	if testing.Verbose() {
 		log = os.Stderr
 	}
-	r := New(Options{
+	opt := Options{
 		Instance: "gwt", RunDir: g.dir, StateDir: filepath.Join(g.dir, "state"), Config: file, Loop: loop, Bus: b,
 		Host: g.host, Leftovers: g.host, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Info: wire.ModuleInfo{Name: "router", Role: "router", Version: "1.2.3", Started: time.Now()},
-	})
+	}
+	if g.option != nil {
+		g.option(&opt)
+	}
+	r := New(opt)
 	if err := r.Start(); err != nil {
 		g.t.Fatal(err)
 	}
@@ -244,6 +253,7 @@ type cardTwin struct {
 	routes map[string]twinRoute
 	sweeps int
 	h      *event.Handler
+	opened []int // routes that it had each time it got its first ports
 }
 
 type twinRoute struct {
@@ -258,19 +268,26 @@ func newCardTwin(id fib.CardID) *cardTwin {
 }
 
 func (g *rig) card(c *cardTwin) (kill func()) {
-	return g.process(fmt.Sprintf("linecard-%d", c.id), func(l *event.Loop, b bus.Bus) io.Closer {
+	return g.process(fmt.Sprintf("linecard-%d", c.id), g.serveCard(c))
+}
+
+func (g *rig) serveCard(c *cardTwin) func(*event.Loop, bus.Bus) io.Closer {
+	return func(l *event.Loop, b bus.Bus) io.Closer {
 		c.h = l.Handler("card", event.High)
 		closer, err := session.Serve(c.h, b, bus.One(bus.TypeLinecard, uint32(c.id)), func(s *session.Session) session.Handler {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.sess = s
+			for _, p := range c.ports() {
+				_ = s.SendJSON(wire.PortEvent, p)
+			}
 			return c
 		})
 		if err != nil {
 			g.t.Fatal(err)
 		}
 		return closer
-	})
+	}
 }
 
 // Apply plays a batch into the map.
@@ -306,10 +323,14 @@ func (c *cardTwin) Receive(s *session.Session, m session.Message) {
 	defer c.mu.Unlock()
 	switch m.Kind {
 	case wire.SetCard:
+		had := len(c.cfg.Ports)
 		c.cfg = wire.CardConfig{}
 		if err := wire.Decode(m.Body, &c.cfg); err != nil {
 			_ = s.ReplyError(m, err)
 			return
+		}
+		if had == 0 && len(c.cfg.Ports) > 0 {
+			c.opened = append(c.opened, len(c.routes))
 		}
 		_ = s.Reply(m, m.Kind, wire.CardResult{})
 	case wire.GetPorts:

@@ -233,7 +233,7 @@ func (m *Member) Links() ([]bus.Link, error) {
 	for peer, l := range m.links {
 		if l != nil {
 			silent := time.Since(time.Unix(0, l.heard.Load()))
-			list = append(list, bus.Link{Name: names[peer], Peer: uint32(peer), Up: true, Tolerance: l.tolerance, Silent: silent})
+			list = append(list, bus.Link{Name: names[peer], Peer: uint32(peer), Up: true, Active: true, Tolerance: l.tolerance, Silent: silent})
 		}
 	}
 	return list, nil

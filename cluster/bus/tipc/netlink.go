@@ -13,8 +13,12 @@ const (
 	cmdBearerDisable = 2
 	cmdBearerEnable  = 3
 	cmdLinkGet       = 8
+	cmdNodeGet       = 13
+	cmdNetGet        = 14
 	cmdNetSet        = 15
+	cmdNamesGet      = 16
 	cmdKeySet        = 23
+	cmdKeyFlush      = 24
 )
 
 // Attributes: of a message, and nested in them.
@@ -23,17 +27,32 @@ const (
 	nlaLink   = 4
 	nlaNode   = 6
 	nlaNet    = 7
+	nlaNames  = 8
 
 	bearerName = 1
 	bearerProp = 2
+	bearerUDP  = 4
+	udpLocal   = 1
+	udpRemote  = 2
 
-	linkName = 1
-	linkUp   = 5
-	linkProp = 7
+	linkName   = 1
+	linkUp     = 5
+	linkActive = 6
+	linkProp   = 7
 
 	propTolerance = 2
 
-	nodeKey = 4
+	nodeAddr = 1
+	nodeUp   = 2
+	nodeKey  = 4
+
+	namesPubl = 1
+	publType  = 1
+	publLower = 2
+	publUpper = 3
+	publScope = 4
+	publNode  = 5
+	publRef   = 6
 
 	netID   = 1
 	netAddr = 2

@@ -50,7 +50,7 @@ func TestSetupAgain(t *testing.T) {
 	if err := Setup(Node{ID: 2}); !errors.Is(err, errIdentity) {
 		t.Errorf("another identity: %v", err)
 	}
-	if err := Setup(Node{ID: 1, Bearers: []string{"nothing0"}}); err == nil {
+	if err := Setup(Node{ID: 1, Bearers: Ethernet("nothing0")}); err == nil {
 		t.Error("a bearer on a device that is not there")
 	}
 	if own, err := ownNode(); err != nil || own != 1 {
@@ -73,7 +73,7 @@ func TestWithoutTheKernelsModule(t *testing.T) {
 	if _, err := Join(); !errors.Is(err, unix.EAFNOSUPPORT) {
 		t.Errorf("joined: %v", err)
 	}
-	if err := Setup(Node{ID: 1}); !errors.Is(err, unix.ENOENT) {
+	if err := Setup(Node{ID: 1}); !errors.Is(err, unix.EAFNOSUPPORT) {
 		t.Errorf("set up: %v", err)
 	}
 }

@@ -31,7 +31,7 @@ func run(role, id string, devices []string) error {
 		return err
 	}
 	key := []byte(os.Getenv("KEY"))
-	if err := tipc.Setup(tipc.Node{ID: uint32(node), Bearers: devices, Key: key, Tolerance: 1500 * time.Millisecond}); err != nil {
+	if err := tipc.Setup(tipc.Node{ID: uint32(node), Bearers: tipc.Ethernet(devices...), Key: key, Tolerance: 1500 * time.Millisecond}); err != nil {
 		return err
 	}
 	m, err := tipc.Join()
