@@ -25,4 +25,9 @@
 // A module that ran for 10 s starts again after 100 ms. The routing engine
 // always runs; on shutdown it is stopped when all others are gone, so that it
 // can take down namespaces and host interfaces that nobody uses any more.
+//
+// In a cluster, the supervisor makes its machine a node before it starts any
+// module, and leaves when all have ended. On a node for line cards there is no
+// routing engine: the cards of its configuration run, and join the bus between
+// nodes, over which the supervisor answers what is asked about them.
 package supervisor

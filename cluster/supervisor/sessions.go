@@ -10,6 +10,8 @@ import (
 	"godwit/cluster/wire"
 )
 
+var errLinecards = errors.New("set modules: this node's configuration says which line cards run here")
+
 var errShutdown = errors.New("set modules: the router is shutting down")
 
 // accept takes a session of the routing engine, or of a tool.
@@ -62,6 +64,9 @@ func (s *Supervisor) setModules(c *session.Session, m session.Message) error {
 	err := wire.DecodeKind(m.Kind, m.Body, &body)
 	if err == nil {
 		err = checkSpecs(body.Modules)
+	}
+	if err == nil && s.cfg.Cluster != nil && len(s.cfg.Cluster.Cards) > 0 {
+		err = errLinecards
 	}
 	if err == nil && s.core.down {
 		err = errShutdown

@@ -24,13 +24,14 @@ import (
 type Config struct {
 	RunDir, StateDir string // made if missing
 	Instance         string
-	LibDir           string // where the executables "godwit-ROLE" are
-	TrustDir         string // trust store of the modules' signers
-	TrustRoot        string // file of the public key that must have signed the trust store; empty: none
-	Permissive       bool   // run what would be refused; for bringing up
-	Confine          bool   // line cards and speakers give up what their role does not need
-	NoEnforce        bool   // do not let the kernel enforce signatures, even if it can
-	ConfigFile       string // for the routing engine; may be empty
+	LibDir           string   // where the executables "godwit-ROLE" are
+	TrustDir         string   // trust store of the modules' signers
+	TrustRoot        string   // file of the public key that must have signed the trust store; empty: none
+	Permissive       bool     // run what would be refused; for bringing up
+	Confine          bool     // line cards and speakers give up what their role does not need
+	NoEnforce        bool     // do not let the kernel enforce signatures, even if it can
+	ConfigFile       string   // for the routing engine; may be empty
+	Cluster          *Cluster // nil: a router of one machine
 	Env              []string
 	Stderr           *os.File     // of the modules
 	Log              *slog.Logger // of the supervisor
@@ -54,6 +55,7 @@ type Supervisor struct {
 	binds  io.Closer
 	attach io.Closer       // the loop's watchdog
 	record *event.Recorder // may be nil
+	clusterPart
 
 	// Owned by the loop:
 	core     *core
@@ -110,18 +112,21 @@ func New(cfg Config) (_ *Supervisor, err error) {
 	if s.attach, err = health.Attach(s.loop, cfg.Log); err != nil {
 		return nil, err
 	}
-	s.binds, err = session.Serve(s.serve, s.bus, bus.One(bus.TypeSupervisor, 0), s.accept)
-	return s, err
+	if s.binds, err = session.Serve(s.serve, s.bus, bus.One(bus.TypeSupervisor, 0), s.accept); err != nil {
+		return nil, err
+	}
+	return s, s.joinCluster()
 }
 
 // Run starts the routing engine and serves until Shutdown has stopped
 // everything, or ctx ends, which kills the modules. It leaves nothing behind.
 func (s *Supervisor) Run(ctx context.Context) error {
 	s.denials()
-	if err := s.in.boot.Post(evBoot{s.routerSpec()}); err != nil {
-		return errors.Join(fmt.Errorf("start routing engine: %w", err), s.leave())
+	err := s.boot()
+	if err != nil {
+		return errors.Join(fmt.Errorf("start modules: %w", err), s.leave())
 	}
-	err := s.loop.Run(ctx)
+	err = s.loop.Run(ctx)
 	if errors.Is(err, event.ErrStopped) {
 		err = nil
 	}
@@ -151,6 +156,14 @@ func (s *Supervisor) ShutdownOn(signals <-chan os.Signal) {
 	}
 }
 
+// boot starts the routing engine, or on a node for line cards these.
+func (s *Supervisor) boot() error {
+	if c := s.cfg.Cluster; c != nil && len(c.Cards) > 0 {
+		return s.in.set.Post(evSet{cardSpecs(c.Cards)})
+	}
+	return s.in.boot.Post(evBoot{s.routerSpec()})
+}
+
 func (s *Supervisor) routerSpec() wire.ModuleSpec {
 	spec := wire.ModuleSpec{Name: RouterName, Role: RouterName}
 	if s.cfg.ConfigFile != "" {
@@ -177,6 +190,7 @@ func (s *Supervisor) leave() error {
 	if s.scope != nil {
 		errs = append(errs, s.scope.close())
 	}
+	errs = append(errs, s.leaveCluster())
 	if s.bus != nil {
 		errs = append(errs, s.bus.Close())
 	}
@@ -276,6 +290,7 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 	args := []string{
 		"--name", spec.Name, "--run-dir", s.cfg.RunDir, "--state-dir", s.cfg.StateDir, "--instance", s.cfg.Instance,
 	}
+	args = append(args, s.clusterArgs(spec.Role)...)
 	group, err := s.scope.place(spec.Name)
 	if err != nil {
 		out.err = errors.Join(err, img.Close())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
 	"godwit/cluster/health"
 	"godwit/cmd/internal/program"
@@ -37,6 +39,7 @@ const (
 type flags struct {
 	name, runDir, stateDir, instance string
 	card                             uint16
+	cluster                          program.Cluster
 }
 
 func main() {
@@ -62,6 +65,7 @@ func command() *cobra.Command {
 	c.Flags().StringVar(&f.runDir, "run-dir", "/run/godwit", "sockets and rings")
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/godwit", "what survives a restart (a line card keeps nothing)")
 	c.Flags().StringVar(&f.instance, "instance", "godwit", "name of the router")
+	f.cluster.Flags(c.Flags())
 	c.Flags().Uint16Var(&f.card, "card", 0, "number of the card, from 1")
 	return c
 }
@@ -80,7 +84,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	if err := program.Confine(log); err != nil {
 		return err
 	}
-	b, err := local.Join(f.runDir, f.name)
+	b, err := join(f, log)
 	if err != nil {
 		return err
 	}
@@ -102,6 +106,15 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	log.Info("line card started", "card", f.card)
 	err = loop.Run(ctx)
 	return errors.Join(err, agent.Close())
+}
+
+// join joins the bus of this machine, or on a node for line cards the one
+// between nodes.
+func join(f flags, log *slog.Logger) (bus.Bus, error) {
+	if f.cluster.Node != 0 {
+		return f.cluster.Join(log)
+	}
+	return local.Join(f.runDir, f.name)
 }
 
 // seed makes flow hashes differ from router to router.

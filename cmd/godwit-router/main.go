@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
 	"godwit/cluster/health"
 	"godwit/cmd/internal/program"
@@ -28,6 +29,7 @@ const extraPs = 2
 
 type flags struct {
 	name, runDir, stateDir, instance, config string
+	cluster                                  program.Cluster
 }
 
 func main() {
@@ -57,6 +59,7 @@ otherwise they stay, forwarding goes on, and the next routing engine takes over.
 	c.Flags().StringVar(&f.runDir, "run-dir", "/run/godwit", "sockets and rings")
 	c.Flags().StringVar(&f.stateDir, "state-dir", "/var/lib/godwit", "what survives a restart: the configuration in force")
 	c.Flags().StringVar(&f.instance, "instance", "godwit", "name of the router: prefix of its namespaces")
+	f.cluster.Flags(c.Flags())
 	c.Flags().StringVar(&f.config, "config", "", "configuration to start with; after a restart under the same supervisor, and by default, the one that was in force")
 	return c
 }
@@ -74,6 +77,13 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
+	var between bus.Bus
+	if f.cluster.Node != 0 {
+		if between, err = f.cluster.Join(log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, between.Close()) }()
+	}
 	loop := event.New(f.name)
 	live, err := health.Attach(loop, log)
 	if err != nil {
@@ -83,7 +93,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	host := kernel.New(f.instance)
 	r := router.New(router.Options{
 		Instance: f.instance, RunDir: f.runDir, StateDir: f.stateDir, Config: f.config, Parent: os.Getppid(),
-		Loop: loop, Bus: b, Host: host, Leftovers: host, Log: log,
+		Loop: loop, Bus: b, Cluster: between, Node: uint32(f.cluster.Node), Host: host, Leftovers: host, Log: log,
 		Info: program.Info(f.name, "router"),
 	})
 	if err := r.Start(); err != nil {

@@ -92,6 +92,9 @@ func run(cfg supervisor.Config, format, record string) (err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		cfg.Record = f
 	}
+	if cfg.Cluster, err = clusterOf(&cfg); err != nil {
+		return err
+	}
 	// Caught before anything is started, so that nothing is left behind.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

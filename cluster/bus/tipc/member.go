@@ -14,7 +14,9 @@ import (
 
 // Member is one process's membership.
 type Member struct {
-	wg sync.WaitGroup
+	secret  []byte // of Admit
+	refused func(bus.Address, error)
+	wg      sync.WaitGroup
 
 	mu        sync.Mutex
 	closed    bool
@@ -25,13 +27,17 @@ type closer interface{ Close() error }
 
 var _ bus.Bus = (*Member)(nil)
 
-// Join opens the kernel's bus for this process.
-func Join() (*Member, error) {
+// Join opens the kernel's bus for this process. Options: Admit.
+func Join(opts ...Option) (*Member, error) {
 	s, err := open(bus.Options{Kind: bus.RDM})
 	if err != nil {
 		return nil, fmt.Errorf("join bus: %w", err)
 	}
-	return &Member{resources: make(map[closer]struct{})}, s.close()
+	m := &Member{resources: make(map[closer]struct{})}
+	for _, f := range opts {
+		f(m)
+	}
+	return m, s.close()
 }
 
 // Close unbinds everything and breaks all connections.
@@ -246,7 +252,7 @@ func (m *Member) dial(ctx context.Context, to bus.Service, o bus.Options) (*conn
 	defer m.release(sockCloser{s})
 	stop := context.AfterFunc(ctx, func() { s.close() })
 	err = s.control(func(fd int) error {
-		if len(o.Data) > 0 { // implicit connect
+		if len(o.Data) > 0 && m.secret == nil { // implicit connect
 			_, err := unix.SendmsgN(fd, o.Data, nil, toService(to), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 			return err
 		}
@@ -254,6 +260,9 @@ func (m *Member) dial(ctx context.Context, to bus.Service, o bus.Options) (*conn
 	})
 	if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EAGAIN) || err == nil {
 		err = s.connected(toService(to))
+	}
+	if err == nil && m.secret != nil {
+		err = m.introduce(s, o.Data)
 	}
 	if !stop() {
 		err = ctx.Err()
@@ -266,6 +275,24 @@ func (m *Member) dial(ctx context.Context, to bus.Service, o bus.Options) (*conn
 		return nil, named(err)
 	}
 	return m.newConn(s, o.Kind == bus.Stream)
+}
+
+// introduce shows and asks for the secret, then sends what goes along with the
+// connect.
+func (m *Member) introduce(s *sock, data []byte) error {
+	var peer bus.Address
+	err := s.control(func(fd int) error {
+		sa, err := unix.Getpeername(fd)
+		peer = address(sa)
+		return err
+	})
+	if err == nil {
+		err = m.challenge(s, peer)
+	}
+	if err == nil && len(data) > 0 {
+		err = s.send(data, nil)
+	}
+	return err
 }
 
 // sockCloser lets Member.Close end a dial.
@@ -308,6 +335,8 @@ type listener struct {
 	s      *sock
 	stream bool
 	queue  chan *conn
+	ask    chan struct{}  // a place for each that is asked for the secret
+	asked  sync.WaitGroup // those
 }
 
 // Listen binds the range and accepts connections to it.
@@ -320,7 +349,7 @@ func (m *Member) Listen(r bus.Range, opts ...bus.Option) (bus.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", r, err)
 	}
-	l := &listener{m: m, s: s, stream: o.Kind == bus.Stream, queue: make(chan *conn, acceptQueue)}
+	l := &listener{m: m, s: s, stream: o.Kind == bus.Stream, queue: make(chan *conn, acceptQueue), ask: make(chan struct{}, admitMost)}
 	if err = s.control(func(fd int) error { return unix.Listen(fd, acceptQueue) }); err == nil {
 		if err = s.bind(r, o.Scope); err == nil {
 			err = m.hold(l)
@@ -336,6 +365,7 @@ func (m *Member) Listen(r bus.Range, opts ...bus.Option) (bus.Listener, error) {
 
 func (l *listener) accept() {
 	defer close(l.queue)
+	defer l.asked.Wait()
 	for {
 		var fd int
 		err := l.s.read(func(lfd int) (err error) {
@@ -358,12 +388,54 @@ func (l *listener) accept() {
 		if err != nil {
 			continue
 		}
+		if l.m.secret == nil {
+			l.hand(c)
+			continue
+		}
 		select {
-		case l.queue <- c:
-		case <-l.s.done:
-			c.Close()
+		case l.ask <- struct{}{}:
+			l.asked.Go(func() { l.admit(c) })
+		default:
+			l.m.refuse(c, errCrowd)
 		}
 	}
+}
+
+func (l *listener) hand(c *conn) {
+	select {
+	case l.queue <- c:
+	case <-l.s.done:
+		c.Close()
+	}
+}
+
+var errCrowd = errors.New("too many connections that have not shown the secret")
+
+// admit hands a connection on that knows the secret. The listener's end breaks
+// the exchange off.
+func (l *listener) admit(c *conn) {
+	done := make(chan struct{})
+	defer func() { <-l.ask }()
+	defer close(done)
+	go func() {
+		select {
+		case <-l.s.done:
+			c.Close()
+		case <-done:
+		}
+	}()
+	if err := l.m.answer(c.s, c.peer); err != nil {
+		l.m.refuse(c, err)
+		return
+	}
+	l.hand(c)
+}
+
+func (m *Member) refuse(c *conn, err error) {
+	if m.refused != nil {
+		m.refused(c.peer, err)
+	}
+	c.Close()
 }
 
 // Accept returns the next connection.

@@ -158,13 +158,13 @@ func (w *wire) carry(from, to *os.File) {
 // TestBusConformance runs the suite of the bus on the guest kernel's TIPC.
 func TestBusConformance(t *testing.T) {
 	dir := build(t, `
-GODWIT_TIPC_GUEST=1 /prog -test.v -test.timeout 100s 2>&1
+GODWIT_TIPC_GUEST=1 /prog -test.v -test.timeout 170s 2>&1
 echo "guest: ended with $?"
 poweroff -f
 `, "test", "-c", "godwit/cluster/bus/tipc")
 	begin := time.Now()
 	con := boot(t, dir, "")
-	con.wait(t, "end of the suite", 3*time.Minute, func(s string) bool { return strings.Contains(s, "guest: ended with") })
+	con.wait(t, "end of the suite", 4*time.Minute, func(s string) bool { return strings.Contains(s, "guest: ended with") })
 	s := con.String()
 	t.Logf("booted and tested in %.1f s", time.Since(begin).Seconds())
 	if !strings.Contains(s, "guest: ended with 0") || !strings.Contains(s, "--- PASS: TestConformance (") {
@@ -175,7 +175,14 @@ poweroff -f
 		}
 		t.Error("the suite failed in the guest")
 	}
-	if n := strings.Count(s, "    --- PASS: TestConformance/"); n < 40 {
-		t.Errorf("only %d tests of the suite passed", n)
+	for _, suite := range []string{"TestConformance/", "TestConformanceWithSecret/"} {
+		if n := strings.Count(s, "    --- PASS: "+suite); n < 40 {
+			t.Errorf("only %d tests of %s passed", n, suite)
+		}
+	}
+	for _, name := range []string{"WhoDoesNotKnowTheSecret", "NobodyStandsInTheMiddle", "GarbageToABoundPort", "AFloodAtLowImportance", "Inspect", "SetupAgain"} {
+		if !strings.Contains(s, "--- PASS: Test"+name+" (") {
+			t.Errorf("Test%s did not pass", name)
+		}
 	}
 }

@@ -12,7 +12,8 @@ import (
 
 // kernelModules are what the appliance and its guests' tests need; what they
 // depend on comes along.
-var kernelModules = []string{"virtio_pci", "virtio_net", "tun", "veth", "tipc", "tipc_diag", "8021q", "vrf", "dummy", "virtio-rng"}
+var kernelModules = []string{"virtio_pci", "virtio_net", "tun", "veth", "tipc", "tipc_diag", "8021q", "vrf", "dummy", "virtio-rng",
+	"gcm", "ctr", "ghash-generic", "aesni-intel"} // AES-GCM, with which TIPC encrypts
 
 // modules finds the modules below a kernel's folder in the order in which they
 // must be loaded.
