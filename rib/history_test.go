@@ -57,8 +57,27 @@ func TestPrefixRules(t *testing.T) {
 		"10.0.0.0/8": true, "10.2.3.0/24": true, "10.2.3.0/25": false, "10.1.0.0/16": false, "10.1.2.0/24": false,
 		"0.0.0.0/0": false, "11.0.0.0/8": false, "2001:db8::/32": true, "2001:db8::/48": false, "::/0": false,
 	} {
-		if m.Accepts(pfx(p), BGP, 0) != want {
+		if m.Accepts(pfx(p), BGP, 0, nil) != want {
 			t.Errorf("%s: %v", p, !want)
+		}
+	}
+}
+
+func TestMatchCommunities(t *testing.T) {
+	m := Match{Communities: []string{"65000:1", "no-export"}}
+	for _, c := range []struct {
+		paths []string
+		want  bool
+	}{
+		{nil, false}, {[]string{""}, false}, {[]string{"65000:1"}, true}, {[]string{"65000:10"}, false},
+		{[]string{"65000:2 no-export"}, true}, {[]string{"65000:1", "no-export"}, true}, {[]string{"65000:1", ""}, false},
+	} {
+		var paths []Path
+		for _, names := range c.paths {
+			paths = append(paths, Path{Communities: names})
+		}
+		if m.Accepts(netip.MustParsePrefix("10.0.0.0/8"), BGP, 0, paths) != c.want {
+			t.Errorf("%q: %v", c.paths, !c.want)
 		}
 	}
 }

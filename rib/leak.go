@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"godwit/fib"
 )
@@ -35,6 +36,9 @@ type Match struct {
 	Prefixes  []PrefixRule // the first that fits decides; if none does: no
 	Protocols []Protocol
 	Tags      []uint32
+	// Communities are names as Path has them. Each path of a route has to have one;
+	// routes of other protocols than BGP have none.
+	Communities []string
 }
 
 // PrefixRule accepts or denies the prefixes inside one, of a length from Min to
@@ -45,9 +49,12 @@ type PrefixRule struct {
 	Deny     bool
 }
 
-// Accepts tells whether a route fits.
-func (m *Match) Accepts(p netip.Prefix, proto Protocol, tag uint32) bool {
+// Accepts tells whether a route fits; paths are those of a BGP route.
+func (m *Match) Accepts(p netip.Prefix, proto Protocol, tag uint32, paths []Path) bool {
 	if len(m.Protocols) > 0 && !slices.Contains(m.Protocols, proto) || len(m.Tags) > 0 && !slices.Contains(m.Tags, tag) {
+		return false
+	}
+	if len(m.Communities) > 0 && !m.named(paths) {
 		return false
 	}
 	if len(m.Prefixes) == 0 {
@@ -56,6 +63,25 @@ func (m *Match) Accepts(p netip.Prefix, proto Protocol, tag uint32) bool {
 	for i := range m.Prefixes {
 		if m.Prefixes[i].fits(p) {
 			return !m.Prefixes[i].Deny
+		}
+	}
+	return false
+}
+
+// named tells whether each path has one of the communities.
+func (m *Match) named(paths []Path) bool {
+	for i := range paths {
+		if !m.namedPath(paths[i].Communities) {
+			return false
+		}
+	}
+	return len(paths) > 0
+}
+
+func (m *Match) namedPath(names string) bool {
+	for name := range strings.SplitSeq(names, " ") {
+		if name != "" && slices.Contains(m.Communities, name) {
+			return true
 		}
 	}
 	return false
@@ -142,7 +168,7 @@ func (t *Table) releak(w *sweep, n *node) {
 		c := t.cands.at(i)
 		if c.leak == 0 {
 			has := t.findCopy(w.leak, l, n, c)
-			dist, want := l.accepts(n, c)
+			dist, want := t.accepts(l, n, c)
 			if has != 0 && (!want || t.cands.at(has).dist != dist) {
 				t.unlink(l.to, has)
 				has = 0
@@ -167,14 +193,18 @@ func (t *Table) leakDone(w *sweep) {
 }
 
 // accepts tells whether a candidate is leaked, and with what distance.
-func (l *leak) accepts(n *node, c *cand) (dist uint8, ok bool) {
+func (t *Table) accepts(l *leak, n *node, c *cand) (dist uint8, ok bool) {
 	if l.dead {
 		return 0, false
 	}
 	p := n.prefix(n.is4)
+	var paths []Path
+	if c.proto == BGP {
+		paths = t.attrs.at(c.info).paths
+	}
 	for i := range l.rules {
 		r := &l.rules[i]
-		if r.Export.Accepts(p, c.proto, c.tag()) && r.Import.Accepts(p, c.proto, c.tag()) {
+		if r.Export.Accepts(p, c.proto, c.tag(), paths) && r.Import.Accepts(p, c.proto, c.tag(), paths) {
 			if r.Distance != 0 {
 				return r.Distance, true
 			}
@@ -188,7 +218,7 @@ func (l *leak) accepts(n *node, c *cand) (dist uint8, ok bool) {
 func (t *Table) leakOut(v *vrf, n *node, c *cand) {
 	for _, i := range v.exports {
 		l := t.leaks.at(i)
-		if dist, ok := l.accepts(n, c); ok {
+		if dist, ok := t.accepts(l, n, c); ok {
 			t.copyTo(i, l, n, c, dist)
 		}
 	}

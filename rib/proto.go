@@ -178,6 +178,7 @@ func (t *Table) setBGP(v *vrf, fam int, k key, ai uint32) {
 	a := t.attrs.at(ai)
 	dist := v.distanceOf(a)
 	if t.full(v, fam, k, false) {
+		v.lacks = true
 		return
 	}
 	ni := v.routes[fam].insert(&t.nodes, k)
@@ -268,6 +269,7 @@ func encodePaths(b []byte, id fib.VRF, paths []Path) []byte {
 		b = binary.BigEndian.AppendUint32(b, p.MED)
 		b = binary.BigEndian.AppendUint32(b, p.LocalPref)
 		b = binary.BigEndian.AppendUint16(b, p.ASPathLen)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(p.Communities))), p.Communities...)
 		if p.Internal {
 			b = append(b, 1)
 		} else {

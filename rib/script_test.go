@@ -23,9 +23,9 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 //	interface ID NAME vrf V up|down ADDRESS...
 //	static vrf V PREFIX [distance D] [tag T] via ADDRESS[@ID][^VRF][*WEIGHT][+]... | via @ID | blackhole | reject [track ADDRESS | @ID ...]
 //	no static vrf V PREFIX [distance D]
-//	bgp vrf V PREFIX [via ADDRESS[@ID]... [internal]]
+//	bgp vrf V PREFIX [via ADDRESS[@ID][%COMMUNITY,...]... [internal]]
 //	vrf V / no vrf V / no interface ID / stale V PROTOCOL / sweep V PROTOCOL
-//	leak FROM TO [tag T] / no leak FROM TO / options V [resolve-by-default] [ebgp D] [limit N] [refuse]
+//	leak FROM TO [tag T | community C] / no leak FROM TO / options V [resolve-by-default] [ebgp D] [limit N] [refuse]
 //	apply                 applies what was said since, until nothing waits; prints the changes
 //	slice                 applies once
 //	lookup V ADDRESS      explains
@@ -107,6 +107,9 @@ func (s *script) drain() []string {
 	}
 	for _, n := range s.table.DrainNotices() {
 		out = append(out, fmt.Sprintf("limit %d %v: %d of %d", n.VRF, n.State, n.Count, n.Limit))
+	}
+	for _, v := range s.table.DrainMissing() {
+		out = append(out, fmt.Sprintf("missing %d", v))
 	}
 	return out
 }
@@ -250,7 +253,9 @@ func parseLeak(t *testing.T, no bool, w []string) Update {
 		return DeleteLeak{from, to}
 	}
 	l := SetLeak{From: from, To: to, Rules: []LeakRule{{}}}
-	if len(w) > 3 {
+	if len(w) > 3 && w[3] == "community" {
+		l.Rules[0].Import.Communities = w[4:]
+	} else if len(w) > 3 {
 		l.Rules[0].Export.Tags = []uint32{uint32(number(t, w[4]))}
 	}
 	return l
@@ -333,8 +338,11 @@ func parseBGP(t *testing.T, w []string) Update {
 	internal := w[len(w)-1] == "internal"
 	for _, s := range w[4:] {
 		if s != "via" && s != "internal" {
+			s, names, _ := strings.Cut(s, "%")
 			v := parseVia(t, s)
-			r.Paths = append(r.Paths, Path{NextHop: v.Address, Interface: v.Interface, Internal: internal})
+			r.Paths = append(r.Paths, Path{
+				NextHop: v.Address, Interface: v.Interface, Internal: internal, Communities: strings.ReplaceAll(names, ",", " "),
+			})
 		}
 	}
 	return BGPRoutes{vrfNumber(t, w[2]), []BGPRoute{r}}

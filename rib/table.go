@@ -58,6 +58,7 @@ type Table struct {
 	out      []fib.Change
 	best     []BestChange
 	notices  []Notice
+	missing  []fib.VRF
 	hist     history
 	rejected uint64
 	lastErr  error
@@ -85,6 +86,7 @@ type vrf struct {
 	leaked   int      // candidates of other VRFs
 	refused  uint64
 	relist   bool // a leaked route was refused
+	lacks    bool // a BGP route was refused
 	said     LimitState
 }
 

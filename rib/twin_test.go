@@ -43,6 +43,7 @@ type twinRoute struct {
 	internal bool
 	tracks   []Via
 	tag      uint32
+	paths    []Path
 	home     fib.VRF // where it was made
 	was      uint8   // distance there
 }
@@ -114,7 +115,7 @@ func (w *twin) bgp(v fib.VRF, b BGPRoute) {
 	if len(b.Paths) == 0 || !w.vrfs[v] {
 		return
 	}
-	r := twinRoute{vrf: v, prefix: b.Prefix, proto: BGP, internal: b.Paths[0].Internal, home: v}
+	r := twinRoute{vrf: v, prefix: b.Prefix, proto: BGP, internal: b.Paths[0].Internal, home: v, paths: b.Paths}
 	r.dist = w.bgpDistance(v, r.internal)
 	for _, p := range b.Paths {
 		if via := (Via{Address: p.NextHop, Interface: p.Interface, Weight: 1}); !slices.Contains(r.vias, via) {
@@ -160,7 +161,7 @@ func (w *twin) all(v fib.VRF) []twinRoute {
 		}
 		for _, r := range w.own(l.From) {
 			for _, rule := range l.Rules {
-				if rule.Export.Accepts(r.prefix, r.proto, r.tag) && rule.Import.Accepts(r.prefix, r.proto, r.tag) {
+				if rule.Export.Accepts(r.prefix, r.proto, r.tag, r.paths) && rule.Import.Accepts(r.prefix, r.proto, r.tag, r.paths) {
 					r.was = r.dist
 					r.dist = cmp.Or(rule.Distance, r.dist)
 					r.vrf = v
@@ -663,7 +664,9 @@ func randomLeak(r *rand.Rand, from fib.VRF) Update {
 
 func randomMatch(r *rand.Rand) Match {
 	var m Match
-	switch r.IntN(6) {
+	switch r.IntN(7) {
+	case 6:
+		m.Communities = []string{randomCommunities[r.IntN(4)], "65000:1"}
 	case 0:
 		m.Protocols = []Protocol{Protocol(1 + r.IntN(4)), Protocol(1 + r.IntN(4))}
 	case 1:
@@ -680,6 +683,8 @@ func randomMatch(r *rand.Rand) Match {
 	return m
 }
 
+var randomCommunities = [...]string{"", "65000:1", "65000:1 65000:2", "65000:3"}
+
 func randomBGP(r *rand.Rand, v fib.VRF) Update {
 	b := BGPRoutes{VRF: v}
 	for range 1 + r.IntN(4) {
@@ -687,7 +692,7 @@ func randomBGP(r *rand.Rand, v fib.VRF) Update {
 		if r.IntN(4) > 0 {
 			internal := r.IntN(2) == 0
 			for range 1 + r.IntN(2) {
-				x.Paths = append(x.Paths, Path{NextHop: randomHop(r), MED: uint32(r.IntN(3)), Internal: internal})
+				x.Paths = append(x.Paths, Path{NextHop: randomHop(r), MED: uint32(r.IntN(3)), Internal: internal, Communities: randomCommunities[r.IntN(4)]})
 			}
 		}
 		b.Routes = append(b.Routes, x)

@@ -130,6 +130,8 @@ type Path struct {
 	LocalPref uint32
 	ASPathLen uint16
 	Internal  bool // from a peer in our own AS
+	// Communities are those that filters name, in order and with spaces between.
+	Communities string
 }
 
 // MarkStale marks all routes of a protocol: they stay in use until they are

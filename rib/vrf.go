@@ -22,7 +22,8 @@ type VRFOptions struct {
 	EBGP, IBGP uint8
 	// Limit is the number of prefixes, of both families, at which Notice says
 	// LimitReached; with Refuse, BGP and leaked routes to further prefixes are left out
-	// from then on. Interfaces' and static routes are always taken. 0: no limit.
+	// from then on, and asked for again (DrainMissing) once a twentieth of the limit is
+	// free. Interfaces' and static routes are always taken. 0: no limit.
 	Limit  int
 	Refuse bool
 	// Warn is the number at which Notice says LimitNear. 0: none.
@@ -143,7 +144,8 @@ func (t *Table) relist(v *vrf) {
 }
 
 // checkLimits says which VRFs have another state, and takes leaked routes
-// that were refused when there is room again, a twentieth of the limit.
+// that were refused, and asks for those of BGP, when there is room again, a twentieth of the
+// limit.
 func (t *Table) checkLimits() {
 	for _, v := range t.vrfs {
 		s := v.state()
@@ -151,8 +153,15 @@ func (t *Table) checkLimits() {
 			v.said = s
 			t.notices = append(t.notices, Notice{v.id, s, v.used, v.opt.Limit})
 		}
-		if v.relist && !v.removing && v.used < v.opt.Limit-v.opt.Limit/20 {
+		if v.removing || v.opt.Refuse && v.opt.Limit > 0 && v.used >= v.opt.Limit-v.opt.Limit/20 {
+			continue
+		}
+		if v.relist {
 			t.relist(v)
+		}
+		if v.lacks {
+			v.lacks = false
+			t.missing = append(t.missing, v.id)
 		}
 	}
 }
@@ -179,6 +188,14 @@ func (t *Table) DrainNotices() []Notice {
 	n := t.notices
 	t.notices = nil
 	return n
+}
+
+// DrainMissing takes the VRFs that have room again for BGP routes that were refused:
+// whoever applied them shall do so once more.
+func (t *Table) DrainMissing() []fib.VRF {
+	m := t.missing
+	t.missing = nil
+	return m
 }
 
 // VRFStats counts what a VRF holds.

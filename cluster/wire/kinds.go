@@ -53,6 +53,7 @@ const (
 	GetPeers     Kind = 65 // → PeerList
 	Redistribute Kind = 66 // » routing engine to speaker: RedistBody
 	ResetPeer    Kind = 67 // → PeerReset
+	ResendRoutes Kind = 68 // » routing engine to speaker: send all routes once more
 )
 
 var kindNames = map[Kind]string{
@@ -65,6 +66,7 @@ var kindNames = map[Kind]string{
 	TraceFIB:   "trace-fib",
 	SetSpeaker: "set-speaker", RouteBatch: "route-batch", RouteAck: "route-ack", RoutesSynced: "routes-synced",
 	PeerEvent: "peer-event", GetPeers: "get-peers", Redistribute: "redistribute", ResetPeer: "reset-peer",
+	ResendRoutes: "resend-routes",
 }
 
 func (k Kind) String() string {

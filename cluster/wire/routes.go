@@ -18,8 +18,9 @@ const (
 	// MaxRoutePaths is the most paths of one prefix.
 	MaxRoutePaths = 64
 
-	routeVersion = 1
+	routeVersion = 2
 	maxZone      = 15  // IFNAMSIZ - 1
+	maxNames     = 768 // bytes of communities: the largest path set still fits a batch
 	bits6        = 64  // prefix lengths of IPv6 are sent as 64+bits
 	maxLengths   = 192 // 64+128
 	headerSize   = 1 + 8
@@ -58,12 +59,16 @@ func EncodeRoutePaths(paths []RoutePath) (RoutePathSet, error) {
 		if len(p.Peer.Zone()) > maxZone || len(p.NextHop.Zone()) > maxZone {
 			return "", fmt.Errorf("encode route paths: zone of %v or %v too long", p.Peer, p.NextHop)
 		}
+		if len(p.Communities) > maxNames {
+			return "", fmt.Errorf("encode route paths: %d bytes of communities", len(p.Communities))
+		}
 		b = appendAddr(b, p.NextHop)
 		b = appendAddr(b, p.Peer)
 		b = binary.AppendUvarint(b, uint64(p.PeerAS))
 		b = binary.AppendUvarint(b, uint64(p.MED))
 		b = binary.AppendUvarint(b, uint64(p.LocalPref))
 		b = binary.AppendUvarint(b, uint64(p.ASPathLen))
+		b = append(binary.AppendUvarint(b, uint64(len(p.Communities))), p.Communities...)
 	}
 	return RoutePathSet(b), nil
 }
@@ -282,6 +287,7 @@ func (r *routeReader) paths() []RoutePath {
 		p.MED = uint32(r.uvarint(math.MaxUint32))
 		p.LocalPref = uint32(r.uvarint(math.MaxUint32))
 		p.ASPathLen = uint16(r.uvarint(math.MaxUint16))
+		p.Communities = string(r.take(int(r.uvarint(maxNames))))
 		if r.err == nil && !p.NextHop.IsValid() {
 			r.fail("path without next hop")
 		}

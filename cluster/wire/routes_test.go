@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,6 +26,7 @@ func sampleRoutes() RouteBatchBody {
 	b := []RoutePath{routePath("192.0.2.1", "192.0.2.1", 65001, 3), routePath("192.0.2.5", "192.0.2.5", 4200000000, 3)}
 	c := []RoutePath{routePath("fe80::1", "fe80::1%eth0", 65001, 1)}
 	c[0].MED = 1 << 31
+	c[0].Communities = "65000:* no-export"
 	return RouteBatchBody{Seq: 7, Changes: []RouteChange{
 		{netip.MustParsePrefix("10.0.0.0/8"), a},
 		{netip.MustParsePrefix("10.1.2.0/23"), a},
@@ -84,7 +86,7 @@ func TestRouteBatchRoundTrip(t *testing.T) {
 			var paths []RoutePath
 			for range rapid.IntRange(0, 3).Draw(t, "paths") {
 				paths = append(paths, RoutePath{drawAddr(t, "next hop"), drawAddr(t, "peer"), rapid.Uint32().Draw(t, "as"),
-					rapid.Uint32().Draw(t, "med"), rapid.Uint32().Draw(t, "pref"), rapid.Uint16().Draw(t, "length")})
+					rapid.Uint32().Draw(t, "med"), rapid.Uint32().Draw(t, "pref"), rapid.Uint16().Draw(t, "length"), rapid.StringN(0, 20, 80).Draw(t, "communities")})
 			}
 			batch.Changes = append(batch.Changes, RouteChange{p, paths})
 		}
@@ -136,7 +138,7 @@ func TestRouteBatchRefuses(t *testing.T) {
 			t.Errorf("truncated to %d bytes: accepted whole", i)
 		}
 	}
-	head := append([]byte{1}, make([]byte, 8)...)
+	head := append([]byte{2}, make([]byte, 8)...)
 	for name, tail := range map[string][]byte{
 		"unknown set":          {2, 8, 10},
 		"host bits":            {0, 8 + 1, 10, 1},
@@ -149,14 +151,16 @@ func TestRouteBatchRefuses(t *testing.T) {
 		"zone on IPv4":         {1, 1, 4, 1, 'x', 1, 2, 3, 4, 0, 0, 1, 1, 1, 1, 8, 10},
 		"long number":          {0x80, 0x00, 8, 10},
 		"AS above 32 bits":     {1, 1, 4, 0, 1, 2, 3, 4, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, 1, 1, 8, 10},
+		"long communities":     {1, 1, 4, 0, 1, 2, 3, 4, 0, 0, 1, 1, 1, 1, 0x81, 6, 8, 10},
+		"cut communities":      {1, 1, 4, 0, 1, 2, 3, 4, 0, 0, 1, 1, 1, 1, 9, 8, 10},
 		"AS path above 16 bit": {1, 1, 4, 0, 1, 2, 3, 4, 0, 0, 1, 1, 1, 0x80, 0x80, 4, 8, 10},
 	} {
 		if _, err := DecodeRouteBatch(append(bytes.Clone(head), tail...)); !errors.Is(err, ErrBadRoutes) {
 			t.Errorf("%s: %v, want ErrBadRoutes", name, err)
 		}
 	}
-	if _, err := DecodeRouteBatch([]byte{2, 0, 0, 0, 0, 0, 0, 0, 0}); !errors.Is(err, ErrBadRoutes) {
-		t.Errorf("version 2: %v", err)
+	if _, err := DecodeRouteBatch([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0}); !errors.Is(err, ErrBadRoutes) {
+		t.Errorf("version 1: %v", err)
 	}
 	for _, p := range []string{"10.0.0.1/8", "::ffff:10.0.0.0/104"} {
 		if _, err := EncodeRouteBatch(RouteBatchBody{Changes: []RouteChange{{Prefix: netip.MustParsePrefix(p)}}}); err == nil {
@@ -165,6 +169,15 @@ func TestRouteBatchRefuses(t *testing.T) {
 	}
 	if _, err := EncodeRoutePaths(make([]RoutePath, 1)); err == nil {
 		t.Error("encoded a path without next hop")
+	}
+	long := routePath("192.0.2.1", "192.0.2.1", 1, 1)
+	long.Communities = strings.Repeat("x", maxNames)
+	if set, err := EncodeRoutePaths(slices.Repeat([]RoutePath{long}, MaxRoutePaths)); err != nil || len(set) > RouteBatchSize-100 {
+		t.Errorf("the largest set has %d bytes: %v", len(set), err)
+	}
+	long.Communities += "x"
+	if _, err := EncodeRoutePaths([]RoutePath{long}); err == nil {
+		t.Error("encoded too long communities")
 	}
 	if _, err := EncodeRoutePaths(make([]RoutePath, MaxRoutePaths+1)); err == nil {
 		t.Error("encoded too many paths")

@@ -16,6 +16,8 @@ type SpeakerConfig struct {
 	Multipath       int           `json:"multipath"`           // most equal paths for one prefix, from 1
 	Neighbors       []SpeakerPeer `json:"neighbors"`
 	Restarting      bool          `json:"restarting,omitempty"` // set R bit: the routing engine still holds routes of a speaker that died
+	// Communities are the names that paths shall be told by, see RoutePath.
+	Communities []string `json:"communities,omitempty"`
 }
 
 // SpeakerPeer is one BGP neighbour.
@@ -54,6 +56,9 @@ type RoutePath struct {
 	MED       uint32
 	LocalPref uint32
 	ASPathLen uint16
+	// Communities are the names of SpeakerConfig.Communities that the path has, in
+	// order and with spaces between.
+	Communities string
 }
 
 // RouteAckBody acknowledges every route batch up to Seq: at most

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"godwit/cluster/wire"
+	"godwit/controlplane/community"
 )
 
 // Words of a neighbour's policies and families.
@@ -36,6 +37,9 @@ func normalize(c wire.SpeakerConfig) (wire.SpeakerConfig, error) {
 		return c, fmt.Errorf("check speaker: router id %v is not an IPv4 address", c.RouterID)
 	case c.GracefulRestart < 0 || c.GracefulRestart > maxRestart:
 		return c, fmt.Errorf("check speaker: graceful restart %v not within 0s and %v", c.GracefulRestart, maxRestart)
+	}
+	if _, err := community.NewFilter(c.Communities); err != nil {
+		return c, fmt.Errorf("check speaker: %w", err)
 	}
 	if c.Port == 0 {
 		c.Port = defaultPort

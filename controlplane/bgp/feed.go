@@ -23,6 +23,7 @@ type feed struct {
 	next6    bool      // the next batch begins with IPv6
 	changed  time.Time // last change
 	wake     func()    // called without the lock, once for each arm
+	renaming bool      // a walk gives paths other names of communities
 }
 
 // key6 is an IPv6 prefix without pointers, so that the garbage collector does
@@ -48,6 +49,7 @@ type table[K comparable] struct {
 	taken   uint64
 	live    int // entries with paths
 	prefix  func(K) netip.Prefix
+	fresh   map[K]struct{} // changed since the walk of renaming began
 }
 
 func newFeed(multipath int, wake func()) *feed {
@@ -145,6 +147,9 @@ func (t *table[K]) waiting() int { return len(t.queue) - t.head }
 
 func (t *table[K]) apply(k K, ev *change, replace bool, f *feed) {
 	e := t.entries[k]
+	if f.renaming {
+		t.fresh[k] = struct{}{}
+	}
 	var set uint32
 	switch {
 	case replace && (ev.withdraw || ev.local):
@@ -155,6 +160,11 @@ func (t *table[K]) apply(k K, ev *change, replace bool, f *feed) {
 	default:
 		set = f.sets.change(e.set, ev.path, ev.withdraw)
 	}
+	t.put(k, e, set, f)
+}
+
+// put gives an entry another set, to which the caller has a reference.
+func (t *table[K]) put(k K, e entry, set uint32, f *feed) {
 	if set == e.set {
 		f.sets.release(set)
 		return
@@ -213,6 +223,16 @@ func (f *feed) attach() {
 	f.v6.replay()
 }
 
+// again has everything told once more, to the same routing engine.
+func (f *feed) again() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.attached {
+		f.v4.again()
+		f.v6.again()
+	}
+}
+
 // detach forgets the routing engine: nothing is queued until the next attach.
 func (f *feed) detach() {
 	f.mu.Lock()
@@ -225,6 +245,12 @@ func (f *feed) detach() {
 func (t *table[K]) replay() {
 	t.forget()
 	t.queue = make([]K, 0, len(t.entries))
+	for k, e := range t.entries {
+		t.store(k, e, true)
+	}
+}
+
+func (t *table[K]) again() {
 	for k, e := range t.entries {
 		t.store(k, e, true)
 	}

@@ -90,6 +90,59 @@ func TestFeedCoalesces(t *testing.T) {
 	}
 }
 
+// TestFeedRenames gives the paths of a feed other names of communities, while
+// some of them change.
+func TestFeedRenames(t *testing.T) {
+	named := func(p string, rp wire.RoutePath, names string) change {
+		rp.Communities = names
+		return set(p, rp)
+	}
+	for _, multipath := range []int{1, 3} {
+		f := newFeed(multipath, func() {})
+		f.attach()
+		known := map[netip.Prefix][]wire.RoutePath{}
+		single := multipath == 1
+		f.apply([]change{
+			set("10.0.0.0/8", path("192.0.2.1", 1)), set("10.1.0.0/16", path("192.0.2.1", 1)), set("10.2.0.0/16", path("192.0.2.1", 1)),
+			set("2001:db8::/32", path("2001:db8::1", 1)),
+		}, single)
+		if !single {
+			f.apply([]change{set("10.0.0.0/8", path("192.0.2.2", 1))}, false)
+		}
+		take(t, f, known)
+		renamed := func(c change) { f.renamed(&c) }
+		renamed(named("10.0.0.0/8", path("192.0.2.1", 1), "early"))
+		f.beginRename()
+		f.apply([]change{named("10.1.0.0/16", path("192.0.2.1", 2), "new"), unset("10.2.0.0/16", "192.0.2.1")}, single)
+		renamed(named("10.0.0.0/8", path("192.0.2.1", 1), "a b"))
+		renamed(named("10.1.0.0/16", path("192.0.2.1", 1), "old"))
+		renamed(named("10.2.0.0/16", path("192.0.2.1", 1), "old"))
+		renamed(named("2001:db8::/32", path("2001:db8::1", 7), "another path"))
+		renamed(named("192.0.2.0/24", path("192.0.2.1", 1), "unknown"))
+		f.endRename()
+		renamed(named("10.0.0.0/8", path("192.0.2.1", 1), "late"))
+		if n := take(t, f, known); n != 3 {
+			t.Errorf("multipath %d: %d changes", multipath, n)
+		}
+		for p, want := range map[string]string{"10.0.0.0/8": "a b", "10.1.0.0/16": "new", "2001:db8::/32": ""} {
+			if paths := known[prefix(p)]; len(paths) == 0 || paths[0].Communities != want {
+				t.Errorf("multipath %d: %s is %+v, want %q", multipath, p, paths, want)
+			}
+		}
+		if !single && known[prefix("10.0.0.0/8")][1].Communities != "" {
+			t.Error("the other path was renamed too")
+		}
+		if len(known) != 3 || f.v4.fresh != nil || f.v6.fresh != nil {
+			t.Errorf("multipath %d: %v, or a walk that does not end", multipath, known)
+		}
+		f.clear(multipath)
+		take(t, f, known)
+		if n := len(f.sets.sets) - 1 - len(f.sets.free); n != 0 {
+			t.Errorf("multipath %d: %d path sets leak", multipath, n)
+		}
+	}
+}
+
 func TestFeedMarkAndArm(t *testing.T) {
 	f := newFeed(1, func() {})
 	f.attach()

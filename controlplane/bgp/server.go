@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -40,6 +41,12 @@ func (s *server) apply(cfg wire.SpeakerConfig, w *watch, redist map[netip.Prefix
 	if s.bgp != nil && needsRestart(&s.cfg, &cfg) {
 		s.stop()
 		w.feed.clear(cfg.Multipath)
+	}
+	if s.bgp == nil || !slices.Equal(s.cfg.Communities, cfg.Communities) {
+		if err := s.name(cfg.Communities, w); err != nil {
+			return err
+		}
+		s.cfg.Communities = cfg.Communities
 	}
 	if s.bgp == nil {
 		if err := s.start(cfg, w); err != nil {

@@ -142,6 +142,11 @@ func (s *Speaker) Handle(c Client, kind wire.Kind, body []byte, reply func(v any
 		if err = wire.DecodeKind(kind, body, &r); err == nil {
 			err = s.redistribute(r)
 		}
+	case wire.ResendRoutes:
+		if c == s.client {
+			s.feed.again()
+			s.flush()
+		}
 	case wire.GetPeers:
 		s.getPeers(reply)
 	case wire.ResetPeer:

@@ -12,6 +12,8 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 	gobgp "github.com/osrg/gobgp/v4/pkg/server"
+
+	"godwit/controlplane/community"
 )
 
 // watch turns GoBGP's events into ours. GoBGP's watch queue is unbounded, so its
@@ -22,6 +24,7 @@ type watch struct {
 	peer  func(peerNews)                       // a session changed
 	eor   func(peer netip.Addr, family string) // End-of-RIB; all paths before it are in the feed
 	multi bool                                 // events are single paths, not best paths
+	names *community.Filter                    // what the routing engine asks for
 	buf   []change
 }
 
@@ -58,7 +61,7 @@ func (w *watch) paths(ctx context.Context, paths []*apiutil.Path) {
 	}
 	changes := w.buf[:0]
 	for _, p := range paths {
-		if e, ok := makeChange(p); ok {
+		if e, ok := makeChange(p, w.names); ok {
 			changes = append(changes, e)
 		}
 	}
@@ -82,7 +85,7 @@ func (w *watch) endOfRIB(ctx context.Context, p *apiutil.Path) {
 }
 
 // makeChange converts a path; false for what the router cannot use.
-func makeChange(p *apiutil.Path) (change, bool) {
+func makeChange(p *apiutil.Path, names *community.Filter) (change, bool) {
 	n, ok := p.Nlri.(*bgp.IPAddrPrefix)
 	if !ok || !n.Prefix.IsValid() || n.Prefix.Addr().Is4In6() {
 		return change{}, false
@@ -112,6 +115,9 @@ func makeChange(p *apiutil.Path) (change, bool) {
 			e.path.ASPathLen = uint16(min(n, 0xffff))
 		}
 	}
+	if !names.Empty() {
+		e.path.Communities = communitiesOf(p.Attrs, names)
+	}
 	e.path.NextHop = e.path.NextHop.Unmap().WithZone("")
 	if !e.path.NextHop.IsValid() && e.path.Peer.Is6() && e.path.Peer.IsLinkLocalUnicast() {
 		// Peers on link-local addresses send no global next hop, and GoBGP
@@ -122,6 +128,29 @@ func makeChange(p *apiutil.Path) (change, bool) {
 		e.withdraw = true // usable by nobody: as if there were no path
 	}
 	return e, true
+}
+
+// communitiesOf are the names of a path's communities that are looked for.
+func communitiesOf(attrs []bgp.PathAttributeInterface, names *community.Filter) string {
+	for _, a := range attrs {
+		switch a := a.(type) {
+		case *bgp.PathAttributeCommunities:
+			for _, c := range a.Value {
+				names.Standard(c)
+			}
+		case *bgp.PathAttributeLargeCommunities:
+			for _, c := range a.Values {
+				names.Large(c.ASN, c.LocalData1, c.LocalData2)
+			}
+		case *bgp.PathAttributeExtendedCommunities:
+			for _, c := range a.Value {
+				if b, err := c.Serialize(); err == nil && len(b) == 8 {
+					names.Extended([8]byte(b))
+				}
+			}
+		}
+	}
+	return names.Names()
 }
 
 const defaultLocalPref = 100

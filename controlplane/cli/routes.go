@@ -184,7 +184,11 @@ func textRouteDetail(w io.Writer, r mgmt.Route) {
 		textNextHops(w, "next hop", c.NextHops)
 		textNextHops(w, "tracks", c.Tracks)
 		for _, p := range c.Paths {
-			fmt.Fprintf(w, "     BGP path from %v (AS %d): next hop %v, local preference %d, MED %d, AS path length %d\n", p.Peer, p.PeerAS, p.NextHop, p.LocalPref, p.MED, p.ASPathLen)
+			fmt.Fprintf(w, "     BGP path from %v (AS %d): next hop %v, local preference %d, MED %d, AS path length %d", p.Peer, p.PeerAS, p.NextHop, p.LocalPref, p.MED, p.ASPathLen)
+			if len(p.Communities) > 0 {
+				fmt.Fprintf(w, ", filtered by communities %s", strings.Join(p.Communities, " "))
+			}
+			fmt.Fprintln(w)
 		}
 	}
 }

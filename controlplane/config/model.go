@@ -105,7 +105,9 @@ type Leak struct {
 	PrefixList string   `yaml:"prefix-list,omitempty"`
 	Protocols  []string `yaml:"protocols,omitempty"`
 	Tags       []uint32 `yaml:"tags,omitempty"`
-	Distance   uint8    `yaml:"distance,omitempty"` // import only; default: the route's
+	// Communities of BGP routes: 65000:100, 65000:1:2, rt:65000:100, soo:..., well-known names; * is any number.
+	Communities []string `yaml:"communities,omitempty"`
+	Distance    uint8    `yaml:"distance,omitempty"` // import only; default: the route's
 }
 
 // PrefixList is a list of rules for prefixes; the first that fits decides, and

@@ -16,6 +16,8 @@ import (
 type validator struct {
 	c *Config
 	p *parser
+
+	communities []string // that filters name
 }
 
 var (

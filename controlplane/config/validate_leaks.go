@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"godwit/controlplane/community"
 )
 
 // maxTracks bounds what one static route tracks.
@@ -103,6 +105,16 @@ func (v *validator) checkLeak(path string, l Leak) {
 	v.checkListName(path, l.PrefixList)
 	for i, p := range l.Protocols {
 		v.oneOf(fmt.Sprintf("%s.protocols[%d]", path, i), p, "local", "connected", "static", "bgp")
+	}
+	for i, name := range l.Communities {
+		if err := community.Check(name); err != nil {
+			v.fail(fmt.Sprintf("%s.communities[%d]", path, i), "65000:100, 65000:1:2, rt:65000:100, soo:192.0.2.1:100 or no-export; * is any number", "%q is not a community", name)
+			return
+		}
+	}
+	v.communities = append(v.communities, l.Communities...)
+	if _, err := community.NewFilter(v.communities); err != nil && len(l.Communities) > 0 {
+		v.fail(path+".communities", fmt.Sprintf("at most %d different ones, of %d bytes in all", community.Max, community.MaxText), "the filters name too many communities")
 	}
 }
 

@@ -144,6 +144,8 @@ type BGPPath struct {
 	MED       uint32     `json:"med"`
 	LocalPref uint32     `json:"local_pref"`
 	ASPathLen uint16     `json:"as_path_length"`
+	// Communities are those that a filter names.
+	Communities []string `json:"communities,omitempty"`
 }
 
 // RouteQuery selects routes.

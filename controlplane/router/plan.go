@@ -172,6 +172,7 @@ func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fi
 // planSpeakers makes the desired state of every VRF's speaker.
 func planSpeakers(c *config.Config) map[fib.VRF]speakerPlan {
 	plans := map[fib.VRF]speakerPlan{}
+	names := communities(c)
 	for i := range c.VRFs {
 		v := &c.VRFs[i]
 		if v.BGP == nil {
@@ -181,7 +182,7 @@ func planSpeakers(c *config.Config) map[fib.VRF]speakerPlan {
 		p := speakerPlan{name: v.Name, zones: map[netip.Addr]fib.InterfaceID{}, redistribute: redistRules(c, b)}
 		p.cfg = wire.SpeakerConfig{
 			VRF: v.Name, AS: b.AS, RouterID: b.RouterID, Port: b.Port, GracefulRestart: restartTime(b),
-			Multipath: max(b.Multipath, 1), Neighbors: []wire.SpeakerPeer{},
+			Multipath: max(b.Multipath, 1), Neighbors: []wire.SpeakerPeer{}, Communities: names,
 		}
 		for _, n := range b.Neighbors {
 			w := wire.SpeakerPeer{

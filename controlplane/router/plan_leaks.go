@@ -3,6 +3,7 @@ package router
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 
 	"godwit/controlplane/config"
 	"godwit/fib"
@@ -89,7 +90,7 @@ func leaksOf(c *config.Config) map[leakKey]rib.SetLeak {
 }
 
 func leakMatch(c *config.Config, l *config.Leak) rib.Match {
-	m := rib.Match{Prefixes: prefixRules(c, l.PrefixList), Tags: l.Tags}
+	m := rib.Match{Prefixes: prefixRules(c, l.PrefixList), Tags: l.Tags, Communities: l.Communities}
 	for _, name := range l.Protocols {
 		if p, ok := rib.ParseProtocol(name); ok {
 			m.Protocols = append(m.Protocols, p)
@@ -112,6 +113,18 @@ func prefixRules(c *config.Config, name string) []rib.PrefixRule {
 	return append(rules,
 		rib.PrefixRule{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Max: 32, Deny: true},
 		rib.PrefixRule{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Max: 128, Deny: true})
+}
+
+// communities are the names that any filter has: what speakers shall look for.
+func communities(c *config.Config) []string {
+	var names []string
+	for i := range c.VRFs {
+		for _, l := range slices.Concat(c.VRFs[i].Import, c.VRFs[i].Export) {
+			names = append(names, l.Communities...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // planLeaks makes the updates of leaks between two configurations.
@@ -150,5 +163,5 @@ func (r *redistRule) accepts(b *rib.BestChange) bool {
 	case b.Protocol == 0, b.Leaked != (r.from == "leaked"), !b.Leaked && r.from != b.Protocol.String():
 		return false
 	}
-	return r.match.Accepts(b.Prefix, b.Protocol, b.Tag)
+	return r.match.Accepts(b.Prefix, b.Protocol, b.Tag, nil)
 }

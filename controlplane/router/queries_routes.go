@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"godwit/cluster/wire"
 	"godwit/controlplane/mgmt"
@@ -117,6 +118,7 @@ func (r *Router) viewCandidate(c *rib.Candidate) mgmt.Candidate {
 	for _, p := range c.Paths {
 		m.Paths = append(m.Paths, mgmt.BGPPath{
 			NextHop: p.NextHop, Peer: p.Peer, PeerAS: p.PeerAS, Internal: p.Internal, MED: p.MED, LocalPref: p.LocalPref, ASPathLen: p.ASPathLen,
+			Communities: strings.Fields(p.Communities),
 		})
 	}
 	return m

@@ -6,6 +6,7 @@ import (
 
 	"godwit/cluster/fibsync"
 	"godwit/event"
+	"godwit/fib"
 	"godwit/rib"
 )
 
@@ -17,8 +18,9 @@ type routes struct {
 	table   *rib.Table
 	pub     *fibsync.Publisher
 	onBest  func([]rib.BestChange)
-	working bool // an event is posted that goes on
-	pumping bool // an event is posted that sends
+	onRoom  func(fib.VRF) // BGP routes that were refused have room again
+	working bool          // an event is posted that goes on
+	pumping bool          // an event is posted that sends
 }
 
 // retryPost is when an event is posted again for which the queue was full.
@@ -52,6 +54,9 @@ func (r *routes) flush() {
 	}
 	for _, n := range r.table.DrainNotices() {
 		r.log.Warn("route limit", "vrf", uint32(n.VRF), "state", n.State, "prefixes", n.Count, "limit", n.Limit)
+	}
+	for _, v := range r.table.DrainMissing() {
+		r.onRoom(v)
 	}
 	if best := r.table.DrainBest(); len(best) > 0 {
 		r.onBest(best)

@@ -283,7 +283,7 @@ func (p *speakerPlan) paths(in []wire.RoutePath) []rib.Path {
 	for i, x := range in {
 		out[i] = rib.Path{
 			NextHop: x.NextHop.WithZone(""), Peer: x.Peer, PeerAS: x.PeerAS, MED: x.MED, LocalPref: x.LocalPref,
-			ASPathLen: x.ASPathLen, Internal: x.PeerAS == p.cfg.AS,
+			ASPathLen: x.ASPathLen, Internal: x.PeerAS == p.cfg.AS, Communities: x.Communities,
 		}
 		if x.NextHop.Is6() && x.NextHop.IsLinkLocalUnicast() {
 			out[i].Interface = p.zones[x.Peer.WithZone("")]
@@ -341,6 +341,20 @@ func (s *speakers) best(changes []rib.BestChange) {
 			s.redistribute(sp, wire.RedistBody{Routes: list[:n]})
 			list = list[n:]
 		}
+	}
+}
+
+// resend asks a VRF's speaker for all of its routes, since there is room again for
+// those that were refused.
+func (s *speakers) resend(v fib.VRF) {
+	sp := s.m[v]
+	if sp == nil || sp.plan == nil || sp.sess == nil {
+		return
+	}
+	s.log.Info("room again for BGP routes", "vrf", uint32(v))
+	if err := sp.sess.SendJSON(wire.ResendRoutes, struct{}{}); err != nil {
+		s.log.Error("ask for routes", "vrf", uint32(v), "error", err)
+		sp.sess.Close() // the next session starts with all of them
 	}
 }
 
