@@ -8,23 +8,35 @@
 //	Changes ──► routes, in one list in order of their last change
 //	              head ○──○──○──●──○──○──○──○ tail
 //	                      ▲           ▲
-//	             stream of card 2   stream of card 1
+//	                  cohort of    cohort of
+//	                  card 2       cards 1, 3, 4
 //
 // The publisher retains every route once, whatever the number of cards. A
 // route that changes moves to the tail; a deleted one stays in the list as a
-// tombstone until all streams have passed it. A stream is a place in the list:
-// a new card starts at the head, so snapshot and increments are the same; a
-// card that is slow finds a route that changed a hundred times once. Nothing
-// is queued for a card but a window of batches.
+// tombstone until all have passed it. Cards that have been sent the same are a
+// cohort, which is a place in the list: snapshot and increments are the same,
+// and a cohort that is slow finds a route that changed a hundred times once.
+//
+// # One encoding for all cards
+//
+// A batch is encoded once for a cohort; its cards' sessions share the bytes.
+// The epoch and sequence of each card go before them, so that acknowledgement,
+// window and replay are the card's own.
+//
+//   - Batches are built at the pace of the fastest card. A slower one has them
+//     queued, up to maxLag (shared, too); beyond, it goes on alone.
+//   - A card that attaches soon after others begin has their first batches
+//     queued and belongs to them; later, it begins alone at the head.
+//   - Cohorts that have come to the tail become one.
 //
 // # Order
 //
-//   - A stream sends changed groups before any route.
-//   - A group is deleted once the stream has come to the tail: then no route
+//   - A cohort sends changed groups before any route.
+//   - A group is deleted once the cohort has come to the tail: then no route
 //     on the card leads to it.
 //   - A GroupID that is used again while a card may still hold its former
 //     group travels under another number (from 1<<31).
-//   - Sweep is sent once the stream has come to the tail and Converged was called.
-//   - A stream that is refused, or holds too many tombstones back, starts
-//     again in a new epoch.
+//   - Sweep is sent once the cohort has come to the tail and Converged was called.
+//   - A card that refuses, or a cohort that holds too many tombstones back,
+//     starts again in a new epoch.
 package fibsync

@@ -19,6 +19,13 @@ const (
 	// BatchBytes is where a batch ends: large enough that its cost is in its
 	// routes, and one bus message.
 	BatchBytes = 32 << 10
+	// maxLag is how many batches a card may be behind the fastest of its cohort:
+	// 2 MiB, which the cards share. Beyond, it goes on alone, and finds what
+	// changed often once.
+	maxLag = 64
+	// maxFirst is how many batches are kept for cards that attach while a
+	// cohort begins: routes of a second or less.
+	maxFirst = 64
 	// queueBytes is how much may wait in the session before a stream pauses.
 	queueBytes = 1 << 20
 	// MaxTombstones is how many deleted routes are kept for slow cards. A
@@ -32,7 +39,9 @@ const (
 
 // Sender is the session to a card: session.Session.
 type Sender interface {
-	Send(kind wire.Kind, body []byte) error
+	// SendShared queues the message of head and body; body is shared with
+	// other cards, nobody changes it.
+	SendShared(kind wire.Kind, head, body []byte) error
 	Queued() int
 }
 
@@ -47,9 +56,13 @@ type Publisher struct {
 	freeSlots []uint32
 	wireIDs   map[fib.GroupID]uint32 // slots, live and dead, by number on the wire
 	streams   map[fib.CardID]*Stream
+	cohorts   []*cohort              // of the streams
 	epochs    map[fib.CardID]uint32  // last used
 	digests   map[fib.VRF]fib.Digest // of VRFs with routes
 	converged bool
+	scratch   []byte // where batches are encoded
+	tombLimit int    // MaxTombstones
+	maxFirst  int
 }
 
 type group struct {
@@ -67,7 +80,7 @@ func NewPublisher() *Publisher {
 	return &Publisher{
 		table: newTable(), groups: make([]group, 1), byID: map[fib.GroupID]uint32{}, dead: map[uint32]bool{},
 		wireIDs: map[fib.GroupID]uint32{}, streams: map[fib.CardID]*Stream{}, epochs: map[fib.CardID]uint32{},
-		digests: map[fib.VRF]fib.Digest{},
+		digests: map[fib.VRF]fib.Digest{}, tombLimit: MaxTombstones, maxFirst: maxFirst,
 	}
 }
 
@@ -119,8 +132,8 @@ func (p *Publisher) setGroup(g fib.Group) {
 		p.wireIDs[g.ID] = slot
 		p.groups[slot] = group{g: g}
 	}
-	for _, s := range p.streams {
-		s.dirty[slot] = true
+	for _, c := range p.cohorts {
+		c.dirty[slot] = true
 	}
 }
 
@@ -157,8 +170,8 @@ func (p *Publisher) deleteGroup(id fib.GroupID) error {
 	}
 	delete(p.byID, id)
 	p.dead[slot] = true
-	for _, s := range p.streams {
-		delete(s.dirty, slot)
+	for _, c := range p.cohorts {
+		delete(c.dirty, slot)
 	}
 	return nil
 }
@@ -181,13 +194,13 @@ func (p *Publisher) setRoute(r *fib.Route, slot uint32) {
 	rec.group = slot
 	p.count(rec, 1)
 	was := rec.version
-	for _, s := range p.streams {
-		s.leave(i, was)
+	for _, c := range p.cohorts {
+		c.leave(i, was)
 	}
 	p.table.unlink(i)
 	p.table.link(i)
-	for _, s := range p.streams {
-		s.enter(i)
+	for _, c := range p.cohorts {
+		c.enter(i)
 	}
 	if slot == 0 {
 		p.tombs = append(p.tombs, tomb{i, rec.version})
@@ -236,11 +249,11 @@ func (p *Publisher) bury() {
 		if rec.group != 0 || rec.version != t.version { // the route has come back
 			continue
 		}
-		if !p.passed(t.version, len(p.tombs)-n > MaxTombstones) {
+		if !p.passed(t.version, len(p.tombs)-n > p.tombLimit) {
 			break
 		}
-		for _, s := range p.streams {
-			s.leave(t.rec, t.version)
+		for _, c := range p.cohorts {
+			c.leave(t.rec, t.version)
 		}
 		p.table.remove(t.rec)
 	}
@@ -256,20 +269,20 @@ func (p *Publisher) bury() {
 }
 
 func (p *Publisher) passed(version uint64, force bool) bool {
-	for _, s := range p.streams {
-		if s.seen < version && s.start < version {
+	for _, c := range slices.Clone(p.cohorts) {
+		if c.seen < version && c.start < version {
 			if !force {
 				return false
 			}
-			s.restart()
+			c.restart()
 		}
 	}
 	return true
 }
 
 func (p *Publisher) held(slot uint32) bool {
-	for _, s := range p.streams {
-		if s.known[slot] {
+	for _, c := range p.cohorts {
+		if c.known[slot] {
 			return true
 		}
 	}
@@ -280,16 +293,24 @@ func (p *Publisher) held(slot uint32) bool {
 // and above lastEpoch, the last that the card says it knows. It replaces the
 // card's former stream.
 func (p *Publisher) Attach(card fib.CardID, to Sender, lastEpoch uint32) *Stream {
+	p.drop(card)
 	s := &Stream{p: p, card: card, to: to, epoch: max(lastEpoch, p.epochs[card])}
 	p.streams[card] = s
-	s.restart()
+	s.begin(p.beginners())
 	return s
 }
 
 // Detach ends the stream of a card: its session is lost.
 func (p *Publisher) Detach(card fib.CardID) {
-	delete(p.streams, card)
+	p.drop(card)
 	p.bury()
+}
+
+func (p *Publisher) drop(card fib.CardID) {
+	if s := p.streams[card]; s != nil {
+		s.c.dismiss(s)
+		delete(p.streams, card)
+	}
 }
 
 // Converged tells that all protocols have delivered: from now on streams that
@@ -305,9 +326,10 @@ func (p *Publisher) Ack(card fib.CardID, a wire.FIBAckBody) {
 
 // Pump sends what the windows allow.
 func (p *Publisher) Pump() {
-	for _, card := range slices.Sorted(maps.Keys(p.streams)) {
-		p.streams[card].pump()
+	for _, c := range slices.Clone(p.cohorts) {
+		c.pump()
 	}
+	p.meet()
 	p.bury()
 }
 

@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"godwit/cluster/wire"
 )
@@ -29,7 +30,11 @@ type Message struct {
 	ID    uint32 // of a request, to be answered; 0: no answer wanted
 	Reply bool
 	Body  []byte // the receiver's to keep
+	head  []byte // of one to be sent: goes before Body
 }
+
+// size is what a message to be sent takes, in bytes.
+func (m *Message) size() int { return headerLen + len(m.head) + len(m.Body) }
 
 func appendFrame(b []byte, m *Message, body []byte, more bool) []byte {
 	var flags byte
@@ -56,6 +61,13 @@ type packer struct {
 // add packs a message, sending bus messages that are full.
 func (p *packer) add(m *Message) error {
 	body := m.Body
+	switch {
+	case len(m.head) == 0:
+	case m.size() > maxFrameBody+headerLen:
+		body = slices.Concat(m.head, body)
+	default:
+		return p.whole(m)
+	}
 	for {
 		if len(p.buf)+headerLen+min(len(body), maxFrameBody) > maxFrameBody+headerLen {
 			if err := p.flush(); err != nil {
@@ -69,6 +81,19 @@ func (p *packer) add(m *Message) error {
 			return nil
 		}
 	}
+}
+
+// whole packs a message in two parts that fits one frame.
+func (p *packer) whole(m *Message) error {
+	if len(p.buf)+m.size() > maxFrameBody+headerLen {
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	at := len(p.buf)
+	p.buf = append(appendFrame(p.buf, m, m.head, false), m.Body...)
+	binary.BigEndian.PutUint32(p.buf[at+8:], uint32(m.size()-headerLen))
+	return nil
 }
 
 // flush sends what is packed.

@@ -103,6 +103,12 @@ func (s *Session) Send(k wire.Kind, body []byte) error {
 	return s.send(Message{Kind: k, Body: body})
 }
 
+// SendShared is Send with a body in two parts, of which the second is shared
+// with other sessions: nobody changes it.
+func (s *Session) SendShared(k wire.Kind, head, body []byte) error {
+	return s.send(Message{Kind: k, head: head, Body: body})
+}
+
 // SendJSON is Send with a body in JSON.
 func (s *Session) SendJSON(k wire.Kind, v any) error {
 	body, err := wire.Encode(v)
@@ -113,14 +119,14 @@ func (s *Session) SendJSON(k wire.Kind, v any) error {
 }
 
 func (s *Session) send(m Message) error {
-	size := headerLen + len(m.Body)
+	size := m.size()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.err != nil:
 		return fmt.Errorf("send %s: %w", m.Kind, s.err)
-	case len(m.Body) > MaxBody:
-		return fmt.Errorf("send %s of %d bytes: %w", m.Kind, len(m.Body), ErrTooLong)
+	case size > headerLen+MaxBody:
+		return fmt.Errorf("send %s of %d bytes: %w", m.Kind, size-headerLen, ErrTooLong)
 	case s.queued > 0 && s.queued+size > MaxQueued:
 		return fmt.Errorf("send %s: %w", m.Kind, ErrBacklog)
 	}
@@ -420,7 +426,7 @@ func (s *Session) drain(p *packer) error {
 			if err = p.add(&out[i]); err != nil {
 				break
 			}
-			size += headerLen + len(out[i].Body)
+			size += out[i].size()
 			out[i].Body = nil
 			if size > windowBytes { // tell senders early
 				s.sent(size)

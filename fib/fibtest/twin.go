@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"godwit/fib"
 )
@@ -39,45 +40,51 @@ func NewTwin() *Twin {
 	return &Twin{groups: map[fib.GroupID]*twinGroup{}, routes: map[Key]twinRoute{}}
 }
 
-func (t *Twin) clone() *Twin {
-	c := &Twin{Epoch: t.Epoch, Seq: t.Seq, groups: map[fib.GroupID]*twinGroup{}, routes: map[Key]twinRoute{}}
-	moved := map[*twinGroup]*twinGroup{}
-	move := func(g *twinGroup) *twinGroup {
-		if moved[g] == nil {
-			moved[g] = &twinGroup{g.g}
-		}
-		return moved[g]
-	}
-	for id, g := range t.groups {
-		c.groups[id] = move(g)
-	}
-	for k, r := range t.routes {
-		c.routes[k] = twinRoute{move(r.group), r.epoch}
-	}
-	return c
-}
-
-// Apply follows the rules of fib.Batch.
+// Apply follows the rules of fib.Batch. What a batch has changed before an
+// error is put back, last change first.
 func (t *Twin) Apply(b fib.Batch) error {
-	c := t.clone()
+	was := *t
 	switch {
 	case b.Epoch > t.Epoch && b.Seq == 1:
-		c.Epoch, c.groups = b.Epoch, map[fib.GroupID]*twinGroup{}
+		t.Epoch, t.groups = b.Epoch, map[fib.GroupID]*twinGroup{}
 	case b.Epoch == t.Epoch && b.Seq == t.Seq+1:
 	default:
 		return fmt.Errorf("%w: %d/%d", fib.ErrOutOfSequence, b.Epoch, b.Seq)
 	}
-	c.Seq = b.Seq
+	t.Seq = b.Seq
+	var undo []func()
 	for i := range b.Changes {
-		if err := c.change(b.Changes[i]); err != nil {
+		undo = append(undo, t.putBack(&b.Changes[i]))
+		if err := t.change(b.Changes[i]); err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+			t.Epoch, t.Seq, t.groups = was.Epoch, was.Seq, was.groups
 			return err
 		}
 	}
 	if b.Sweep {
-		maps.DeleteFunc(c.routes, func(_ Key, r twinRoute) bool { return r.epoch != c.Epoch })
+		maps.DeleteFunc(t.routes, func(_ Key, r twinRoute) bool { return r.epoch != t.Epoch })
 	}
-	*t = *c
 	return nil
+}
+
+// putBack returns what undoes a change that is to come.
+func (t *Twin) putBack(c *fib.Change) func() {
+	if k := (Key{c.Route.VRF, c.Route.Prefix}); c.Op == fib.SetRoute || c.Op == fib.DeleteRoute {
+		old, had := t.routes[k]
+		return func() {
+			if delete(t.routes, k); had {
+				t.routes[k] = old
+			}
+		}
+	}
+	id, g := c.Group.ID, t.groups[c.Group.ID]
+	if g == nil {
+		return func() { delete(t.groups, id) }
+	}
+	old := g.g
+	return func() { g.g, t.groups[id] = old, g }
 }
 
 func (t *Twin) change(c fib.Change) error {
