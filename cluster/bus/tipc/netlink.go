@@ -12,6 +12,7 @@ import (
 const (
 	cmdBearerDisable = 2
 	cmdBearerEnable  = 3
+	cmdBearerSet     = 5
 	cmdLinkGet       = 8
 	cmdNodeGet       = 13
 	cmdNetGet        = 14

@@ -248,12 +248,17 @@ func (n *netlink) enable(b Bearer, tolerance time.Duration) (fresh bool, err err
 		}
 		list = append(list, nested(bearerUDP, attr{udpLocal, local}, attr{udpRemote, remote}))
 	}
-	list = append(list, nested(bearerProp, u32(propTolerance, uint32(tolerance/time.Millisecond))))
 	_, err = n.ask(cmdBearerEnable, false, nested(nlaBearer, list...))
-	if errors.Is(err, unix.EEXIST) {
-		return false, nil
+	fresh = err == nil
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return false, err
 	}
-	return err == nil, err
+	// Of a bearer that is being enabled the kernel does not take it.
+	tol := nested(bearerProp, u32(propTolerance, uint32(tolerance/time.Millisecond)))
+	if _, err = n.ask(cmdBearerSet, false, nested(nlaBearer, text(bearerName, b.String()), tol)); err != nil {
+		return fresh, fmt.Errorf("set tolerance %v: %w", tolerance, err)
+	}
+	return fresh, nil
 }
 
 // setUp sets a network device up.

@@ -13,11 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"godwit/cmd/lab/topology"
 	"godwit/cmd/mkimage/image"
-	"godwit/controlplane/kernel"
 )
 
 const hosts = `
@@ -95,28 +92,11 @@ func (c *console) ask(ctx context.Context, line, want string) error {
 // port makes a TAP in the host's namespace and opens it for the machine.
 func port(t *testing.T, h *topology.Host, addr string) *os.File {
 	t.Helper()
-	var fd int
-	err := kernel.InNetNS("/run/netns/"+h.NetNS, func() error {
-		var err error
-		if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-			return err
-		}
-		req, err := unix.NewIfreq("eth0")
-		if err != nil {
-			return err
-		}
-		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
-		return unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
-	})
+	f, err := h.TAP(t.Context(), "eth0", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"ip addr add " + addr + " dev eth0", "ip link set eth0 up"} {
-		if _, err := h.Exec(t.Context(), "sh", "-c", line); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return os.NewFile(uintptr(fd), "tap")
+	return f
 }
 
 func TestTheImageBootsPeersAndForwards(t *testing.T) {

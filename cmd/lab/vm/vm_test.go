@@ -23,8 +23,10 @@ import (
 
 // console is a machine's serial line.
 type console struct {
-	mu  sync.Mutex
-	out bytes.Buffer
+	name string
+	mu   sync.Mutex
+	out  bytes.Buffer
+	in   io.Writer // may be nil
 }
 
 func (c *console) Write(b []byte) (int, error) {
@@ -107,8 +109,10 @@ func boot(t *testing.T, dir, words string, wires ...*os.File) *console {
 
 // wire joins two network cards; it can be cut, silently.
 type wire struct {
-	cut  atomic.Bool
-	ends [2]*os.File // the machines'
+	cut    atomic.Bool
+	ends   [2]*os.File // the machines'
+	frames atomic.Int64
+	plain  atomic.Int64 // of them with a message of busguest that can be read
 }
 
 func newWire(t *testing.T) *wire {
@@ -145,6 +149,10 @@ func (w *wire) carry(from, to *os.File) {
 		}
 		if _, err := io.ReadFull(from, buf[4:n]); err != nil {
 			return
+		}
+		w.frames.Add(1)
+		if bytes.Contains(buf[4:n], []byte("in the clear")) {
+			w.plain.Add(1)
 		}
 		if w.cut.Load() {
 			continue

@@ -16,12 +16,13 @@ import (
 
 // Options of a build.
 type Options struct {
-	Bin    string // folder of the router's binaries
-	Trust  string // folder of the keys they are signed with
-	Out    string // where vmlinuz and initramfs.gz go, and the kernel package is kept
-	Config string // configuration to put in; empty: none, the console says how to give one
-	Kernel string // Debian's package that depends on the kernel; empty: the newest for clouds
-	Log    io.Writer
+	Bin      string // folder of the router's binaries
+	Trust    string // folder of the keys they are signed with
+	Out      string // where vmlinuz and initramfs.gz go
+	Packages string // folder where kernel packages are kept; default Out
+	Config   string // configuration to put in; empty: none, the console says how to give one
+	Kernel   string // Debian's package that depends on the kernel; empty: the newest for clouds
+	Log      io.Writer
 }
 
 // programs go into the image's /bin.
@@ -73,7 +74,7 @@ func kernelPackage(ctx context.Context, o Options) (string, error) {
 		return "", fmt.Errorf("ask for Debian's kernel: no version in %q", out)
 	}
 	name := string(m[1])
-	tree := filepath.Join(o.Out, name)
+	tree := filepath.Join(cmp.Or(o.Packages, o.Out), name)
 	if _, err := os.Stat(filepath.Join(tree, "boot")); err == nil {
 		return tree, nil
 	}
@@ -83,7 +84,7 @@ func kernelPackage(ctx context.Context, o Options) (string, error) {
 		return "", fmt.Errorf("fetch kernel: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := os.MkdirAll(o.Out, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(tree), 0o755); err != nil {
 		return "", fmt.Errorf("fetch kernel: %w", err)
 	}
 	fetch := exec.CommandContext(ctx, "apt-get", "download", "-q", name)

@@ -10,14 +10,15 @@ import (
 
 // Machine is a virtual machine that boots the image.
 type Machine struct {
-	Dir    string     // of vmlinuz and initramfs.gz
-	Config string     // configuration handed over at boot; empty: what is in the image
-	Memory int        // MiB; 0: 1024
-	CPUs   int        // 0: 2
-	Accel  string     // QEMU's accelerator; empty: software emulation
-	NICs   []*os.File // open TAPs, in the order of the guest's eth0, eth1, …
-	Append string     // more words for the kernel's command line
-	Work   string     // folder for the initramfs with the configuration
+	Dir    string            // of vmlinuz and initramfs.gz
+	Config string            // configuration handed over at boot; empty: what is in the image
+	Memory int               // MiB; 0: 1024
+	CPUs   int               // 0: 2
+	Accel  string            // QEMU's accelerator; empty: software emulation
+	NICs   []*os.File        // open TAPs, in the order of the guest's eth0, eth1, …
+	Append string            // more words for the kernel's command line
+	Work   string            // folder for the initramfs with the configuration
+	Files  map[string]string // path in the guest → file here, handed over with the configuration; owner only
 	// Monitor multiplexes QEMU's monitor with the console (Ctrl-A), for people.
 	Monitor bool
 }
@@ -62,6 +63,13 @@ func (m Machine) withConfig(initramfs string) (string, error) {
 	a := NewArchive()
 	if err := AddConfig(a, m.Config); err != nil {
 		return "", err
+	}
+	for to, from := range m.Files {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return "", fmt.Errorf("add file: %w", err)
+		}
+		a.File(to, 0o600, data)
 	}
 	joined := filepath.Join(m.Work, "initramfs-config.gz")
 	if err := copyFile(joined, initramfs); err != nil {

@@ -1,9 +1,12 @@
 // Package main is the program of the two guests of the link tests.
 //
-//	prog server|client NODE DEVICE...
+//	prog server|client|stranger NODE DEVICE...
+//
+// KEY is the cluster's key. A stranger tries without one and with another first.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -31,7 +34,13 @@ func run(role, id string, devices []string) error {
 		return err
 	}
 	key := []byte(os.Getenv("KEY"))
-	if err := tipc.Setup(tipc.Node{ID: uint32(node), Bearers: tipc.Ethernet(devices...), Key: key, Tolerance: 1500 * time.Millisecond}); err != nil {
+	n := tipc.Node{ID: uint32(node), Bearers: tipc.Ethernet(devices...), Key: key, Tolerance: 1500 * time.Millisecond}
+	if role == "stranger" {
+		if err := knock(n); err != nil {
+			return err
+		}
+	}
+	if err := tipc.Setup(n); err != nil {
 		return err
 	}
 	m, err := tipc.Join()
@@ -45,13 +54,40 @@ func run(role, id string, devices []string) error {
 	return follow(m)
 }
 
+// knock tries to join without a key, and with another.
+func knock(n tipc.Node) error {
+	other := bytes.Clone(n.Key)
+	other[0] ^= 1
+	for what, key := range map[string][]byte{"none": nil, "wrong": other} {
+		try := n
+		try.Key = key
+		if err := tipc.Setup(try); err != nil {
+			return err
+		}
+		m, err := tipc.Join()
+		if err != nil {
+			return err
+		}
+		sub, err := m.Subscribe(bus.All(service.Type), bus.Expires(8*time.Second)) // it takes 1 to 2 with the right one
+		if err != nil {
+			return err
+		}
+		_, err = sub.Next()
+		fmt.Printf("GUEST key=%s joined=%v nodes=%v\n", what, err == nil, m.Nodes())
+		if err := errors.Join(m.Close(), tipc.Remove(try)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // serve echoes, and says what it is sent out of order.
 func serve(m *tipc.Member) error {
 	l, err := m.Listen(bus.One(service.Type, service.Instance))
 	if err != nil {
 		return err
 	}
-	fmt.Println("GUEST serves")
+	fmt.Println("GUEST serves on", m.Nodes())
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -110,7 +146,7 @@ func talk(m *tipc.Member) error {
 	worst := time.Duration(0)
 	for sent, got := uint32(0), uint32(0); ; {
 		for ; sent < got+16; sent++ {
-			if err := c.Send(binary.BigEndian.AppendUint32(make([]byte, 0, 64), sent)); err != nil {
+			if err := c.Send(append(binary.BigEndian.AppendUint32(nil, sent), " GUEST in the clear"...)); err != nil {
 				break // Recv tells why
 			}
 		}
