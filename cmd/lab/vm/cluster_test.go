@@ -24,8 +24,8 @@ nodes:
     bird: |
       router id 10.0.0.2;
       protocol device {}
-      protocol static first { ipv4; route 192.0.2.0/24 blackhole; }
-      protocol static second { disabled; ipv4; route 198.51.100.0/24 blackhole; }
+      protocol static routes1 { ipv4; route 192.0.2.0/24 blackhole; }
+      protocol static routes2 { disabled; ipv4; route 198.51.100.0/24 blackhole; }
       protocol bgp r1 {
         local 10.0.0.2 as 65010;
         neighbor 10.0.0.1 as 65010;
@@ -194,7 +194,7 @@ func (c *console) until(t *testing.T, line, want string, limit time.Duration) st
 func (c *console) dump(t *testing.T) {
 	t.Helper()
 	mark := len(c.String())
-	for _, line := range []string{"show modules", "show bus nodes", "show bus links", "show bgp", "show interfaces", "sh -c \"busybox tail -60 /run/godwitd.log\""} {
+	for _, line := range []string{"show modules", "show bus nodes", "show bus links", "show bgp", "show interfaces", "sh -c cat</run/godwitd.log"} {
 		_, _ = io.WriteString(c.in, line+"\r")
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 8*time.Second)
@@ -255,7 +255,7 @@ func TestALineCardOnAnotherMachine(t *testing.T) {
 	g.a.until(t, "show bus links", `tipc +2 +\S+ +down`, time.Minute)
 	g.a.until(t, "show bus nodes", `2 +up +2 up`, 20*time.Second)
 	// Routes still arrive.
-	if _, err := g.host("peer").Birdc(t.Context(), "enable", "second"); err != nil {
+	if _, err := g.host("peer").Birdc(t.Context(), "enable", "routes2"); err != nil {
 		t.Fatal(err)
 	}
 	g.reaches(t, "198.51.100.1", true, time.Minute)
@@ -265,7 +265,7 @@ func TestALineCardOnAnotherMachine(t *testing.T) {
 	g.a.until(t, "show modules", `\n2 +2 +absent .*no `, time.Minute)
 	g.a.until(t, "show route vrf red 192.0.2.1", `unresolved|no route|not in`, 20*time.Second)
 	g.steady(t, "192.0.2.1", 10)
-	if _, err := g.host("peer").Birdc(t.Context(), "disable", "first"); err != nil {
+	if _, err := g.host("peer").Birdc(t.Context(), "disable", "routes1"); err != nil {
 		t.Fatal(err)
 	}
 	g.a.until(t, "show bgp", `10\.0\.0\.2 .*established`, 20*time.Second)
