@@ -73,6 +73,9 @@ func (s *Supervisor) joinCluster() error {
 		if err := os.WriteFile(s.secretPath(), []byte(hex.EncodeToString(c.Secret)+"\n"), 0o600); err != nil {
 			return fmt.Errorf("join cluster: %w", err)
 		}
+		if err := s.giveTo("linecard", s.secretPath()); err != nil { // the routing engine passes permissions
+			return fmt.Errorf("join cluster: %w", err)
+		}
 	} else {
 		s.cfg.Log.Warn("the cluster has no key: who is on its wires, or opens a socket on a node, may join")
 	}

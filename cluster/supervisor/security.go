@@ -65,30 +65,14 @@ func newGuard(cfg Config, sc *scope) (*guard, error) {
 	return g, nil
 }
 
-// roleCaps are the most capabilities that modules of a role may have. The routing
-// engine makes namespaces and mounts them: it keeps all.
-var roleCaps = map[string]string{
-	"linecard": "net_admin,net_raw,bpf,perfmon,sys_admin,sys_nice,sys_resource,ipc_lock", // sys_admin: to enter the VRFs' namespaces
-	"bgp":      "net_bind_service",
-}
-
 // environment is what a module gets besides the loader's: how it is to confine
-// itself, with the capabilities signed into it if there are any, of those of its
-// role.
+// itself.
 func (s *Supervisor) environment(role string, img *module.Image) []string {
 	env := slices.Clone(s.cfg.Env)
-	list, confined := roleCaps[role]
-	if !confined || !s.cfg.Confine {
-		return env
+	if p, known := confine.For(role, img.Signed.Capabilities, s.home); known && !s.cfg.NoConfine {
+		env = append(env, confine.Variable+"="+p.Encode())
 	}
-	caps, err := elfsig.ParseCaps(list)
-	if err != nil {
-		panic(err) // the table above is wrong; a test reads it
-	}
-	if want := img.Signed.Capabilities; want != 0 {
-		caps &= want
-	}
-	return append(env, confine.Variable+"="+caps.String())
+	return env
 }
 
 // verdict takes what the loader decided, from any goroutine.
@@ -178,6 +162,7 @@ func (g *guard) status(cfg Config, modules []wire.ModuleStatus) wire.SecuritySta
 	if cfg.Permissive {
 		st.Mode = modePermissive
 	}
+	st.Unconfined = cfg.NoConfine
 	st.Allowed, st.Denied = g.ring.Counts()
 	if g.root != nil {
 		if id, err := elfsig.KeyIDOf(g.root); err == nil {

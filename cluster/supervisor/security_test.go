@@ -2,13 +2,19 @@ package supervisor
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"godwit/cluster/bus/local"
 	"godwit/cluster/wire"
 	"godwit/security/audit"
+	"godwit/security/confine"
 	"godwit/security/elfsig"
 	"godwit/security/module"
 	"godwit/security/trust"
@@ -136,34 +142,78 @@ func TestParseStatus(t *testing.T) {
 	}
 }
 
-// A module gets the capabilities of its role that were signed into it.
+// A module is told to confine itself, unless it is switched off.
 func TestEnvironment(t *testing.T) {
-	s := &Supervisor{cfg: Config{Env: []string{"A=b"}, Confine: true}}
+	s := &Supervisor{cfg: Config{Env: []string{"A=b"}}}
+	s.home.RunDir = "/run/x"
 	img := &module.Image{}
-	for _, tt := range []struct {
-		role, signed, want string
-	}{
-		{"router", "", "A=b"},
-		{"bgp", "", "A=b GODWIT_CONFINE=net_bind_service"},
-		{"bgp", "net_bind_service,sys_admin", "A=b GODWIT_CONFINE=net_bind_service"},
-		{"bgp", "sys_admin", "A=b GODWIT_CONFINE="},
-		{"linecard", "net_admin,bpf,sys_module", "A=b GODWIT_CONFINE=net_admin,bpf"},
-	} {
-		var err error
-		if img.Signed.Capabilities, err = elfsig.ParseCaps(tt.signed); err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Join(s.environment(tt.role, img), " "); got != tt.want {
-			t.Errorf("%s %q: %s", tt.role, tt.signed, got)
-		}
+	var err error
+	if img.Signed.Capabilities, err = elfsig.ParseCaps("net_bind_service,sys_admin"); err != nil {
+		t.Fatal(err)
 	}
-	s.cfg.Confine = false
+	env := s.environment("bgp", img)
+	if len(env) != 2 || env[0] != "A=b" {
+		t.Fatal(env)
+	}
+	text, ok := strings.CutPrefix(env[1], confine.Variable+"=")
+	if p, err := confine.Decode(text); !ok || err != nil || p.Role != "bgp" || p.Caps.String() != "net_bind_service" {
+		t.Errorf("%s: %+v, %v", env[1], p, err)
+	}
+	if got := s.environment("another", img); len(got) != 1 {
+		t.Errorf("unknown role: %v", got)
+	}
+	s.cfg.NoConfine = true
 	if got := s.environment("bgp", img); len(got) != 1 {
 		t.Errorf("not to be confined: %v", got)
 	}
-	for role, list := range roleCaps {
-		if _, err := elfsig.ParseCaps(list); err != nil {
-			t.Errorf("%s: %v", role, err)
+}
+
+// The modules' users get what they need of the run directory, and no more.
+func TestSettle(t *testing.T) {
+	run := t.TempDir()
+	if err := os.Chmod(filepath.Dir(run), 0o711); err != nil { // others pass
+		t.Fatal(err)
+	}
+	server, err := local.NewServer(run, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	for _, dir := range []string{fabricDir, bgpDir} {
+		if err := errors.Join(os.Mkdir(filepath.Join(run, dir), 0o750), os.WriteFile(filepath.Join(run, dir, "left"), nil, 0o600)); err != nil {
+			t.Fatal(err)
 		}
+	}
+	s := &Supervisor{cfg: Config{RunDir: run, FirstUser: 60900, Log: slog.New(slog.DiscardHandler)}}
+	if err := s.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if s.home.FirstUser != 60900 {
+		t.Fatalf("%+v, barrier %q", s.home, barrier(run))
+	}
+	for path, want := range map[string][3]uint32{
+		"": {0, 60900, 0o751}, "bus": {0, 60900, 0o3770}, "bus.sock": {0, 60900, 0o660},
+		"fabric": {60902, 60900, 0o750}, "fabric/left": {60902, 60900, 0o600}, "bgp": {60903, 60900, 0o750},
+	} {
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(run, path), &st); err != nil {
+			t.Fatal(err)
+		}
+		if got := [3]uint32{st.Uid, st.Gid, st.Mode & 0o7777}; got != want {
+			t.Errorf("%q: %d %d %o, want %d %d %o", path, got[0], got[1], got[2], want[0], want[1], want[2])
+		}
+	}
+	// Below a folder that others cannot pass, modules stay root.
+	closed := filepath.Join(run, "closed")
+	if err := os.MkdirAll(closed+"/run", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s = &Supervisor{cfg: Config{RunDir: closed + "/run", FirstUser: 60900, Log: slog.New(slog.DiscardHandler)}}
+	if err := s.settle(); err != nil || s.home.FirstUser != 0 {
+		t.Errorf("%v, %+v", err, s.home)
+	}
+	s = &Supervisor{cfg: Config{RunDir: run, FirstUser: 60900, NoConfine: true, Log: slog.New(slog.DiscardHandler)}}
+	if err := s.settle(); err != nil || s.home.FirstUser != 0 {
+		t.Errorf("not confined: %v, %+v", err, s.home)
 	}
 }

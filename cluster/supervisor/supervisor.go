@@ -17,6 +17,7 @@ import (
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/event"
+	"godwit/security/confine"
 	"godwit/security/module"
 )
 
@@ -28,7 +29,8 @@ type Config struct {
 	TrustDir         string   // trust store of the modules' signers
 	TrustRoot        string   // file of the public key that must have signed the trust store; empty: none
 	Permissive       bool     // run what would be refused; for bringing up
-	Confine          bool     // line cards and speakers give up what their role does not need
+	NoConfine        bool     // modules run as root with all it may do; for development
+	FirstUser        int      // of the modules' users (package confine); 0: they stay root
 	NoEnforce        bool     // do not let the kernel enforce signatures, even if it can
 	ConfigFile       string   // for the routing engine; may be empty
 	Cluster          *Cluster // nil: a router of one machine
@@ -50,6 +52,7 @@ type Supervisor struct {
 	loader *module.Loader
 	guard  *guard
 	scope  *scope // may be nil before New returns
+	home   confine.Place
 	server *local.Server
 	bus    bus.Bus
 	binds  io.Closer
@@ -100,6 +103,9 @@ func New(cfg Config) (_ *Supervisor, err error) {
 		if err := os.MkdirAll(filepath.Join(cfg.RunDir, dir), 0o750); err != nil {
 			return nil, fmt.Errorf("make run directory: %w", err)
 		}
+	}
+	if err := s.settle(); err != nil {
+		return nil, err
 	}
 	if s.bus, err = local.Join(cfg.RunDir, cfg.Self.Name); err != nil {
 		return nil, err

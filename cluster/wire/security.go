@@ -16,8 +16,9 @@ type SecurityStatus struct {
 	Floors []trust.Floor `json:"floors"` // oldest versions that may run
 	Alarms []audit.Alarm `json:"alarms"`
 	// Verdicts since the supervisor's start.
-	Allowed uint64 `json:"allowed"`
-	Denied  uint64 `json:"denied"` // or permitted
+	Allowed    uint64 `json:"allowed"`
+	Denied     uint64 `json:"denied"`     // or permitted
+	Unconfined bool   `json:"unconfined"` // modules were told not to confine themselves
 	// Confined says how the modules run, by name.
 	Confined []Confinement `json:"confined"`
 }

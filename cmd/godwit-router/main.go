@@ -72,6 +72,9 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	defer stop()
 	log := program.Logger(stderr, nil).With("module", f.name)
 
+	if err := program.Confine(log); err != nil {
+		return err
+	}
 	b, err := local.Join(f.runDir, f.name)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 
 	"godwit/cluster/supervisor"
 	"godwit/cmd/internal/program"
+	"godwit/security/confine"
 )
 
 func main() {
@@ -50,7 +51,8 @@ dies. A second signal kills the modules instead of waiting for them.`,
 	f.StringVar(&cfg.TrustDir, "trust", "/etc/godwit/trust", "public keys that may sign modules")
 	f.StringVar(&cfg.TrustRoot, "trust-root", "", "public key that must have signed the trust store (default: it need not be signed)")
 	f.BoolVar(&cfg.Permissive, "permissive", false, "run modules that would be refused, for bringing up; never in service")
-	f.BoolVar(&cfg.Confine, "confine", false, "let line cards and speakers give up what their role does not need (not yet the default)")
+	f.BoolVar(&cfg.NoConfine, "no-confine", false, "let modules run as root with all it may do; for development")
+	f.IntVar(&cfg.FirstUser, "first-user", confine.DefaultFirstUser, "number of the modules' group and, from the next on, of their users; 0: they stay root, confined otherwise")
 	f.BoolVar(&cfg.NoEnforce, "no-enforce", false, "do not let the kernel refuse what is not signed, even if it can (BPF LSM); for development")
 	f.StringVar(&cfg.ConfigFile, "config", "", "configuration to apply at start")
 	f.StringVar(&record, "record", "", "write what the modules' state machine takes in to this file, for replay")

@@ -28,7 +28,29 @@ type Env struct {
 	Out, Err io.Writer
 	client   *mgmt.Client
 	runDir   string
+	remote   remoteFlags
 	json     bool
+}
+
+// remoteFlags name a router elsewhere, and who we are there.
+type remoteFlags struct{ address, certificate, key, authority string }
+
+// connect makes the client.
+func (e *Env) connect() error {
+	f := e.remote
+	if f.address == "" {
+		if f.certificate+f.key+f.authority != "" {
+			return usageError{"--remote-certificate, --remote-key and --remote-authority go with --remote"}
+		}
+		e.client = mgmt.NewClient(filepath.Join(e.runDir, "mgmt.sock"))
+		return nil
+	}
+	if f.certificate == "" || f.key == "" || f.authority == "" {
+		return usageError{"--remote needs --remote-certificate, --remote-key and --remote-authority"}
+	}
+	var err error
+	e.client, err = mgmt.NewRemoteClient(f.address, f.certificate, f.key, f.authority)
+	return err
 }
 
 // Execute runs a command line (without the program's name) to its end and
@@ -85,9 +107,12 @@ func (e *Env) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&e.runDir, "run-dir", defaultRunDir(), "the router's run folder (or GODWIT_RUN_DIR)")
 	root.PersistentFlags().BoolVar(&e.json, "json", false, "print JSON (stable; see docs/cli.md)")
-	root.PersistentPreRun = func(*cobra.Command, []string) {
-		e.client = mgmt.NewClient(filepath.Join(e.runDir, "mgmt.sock"))
-	}
+	f := root.PersistentFlags()
+	f.StringVar(&e.remote.address, "remote", "", "ask a router elsewhere: host:port of its remote API")
+	f.StringVar(&e.remote.certificate, "remote-certificate", "", "with --remote: our certificate (PEM)")
+	f.StringVar(&e.remote.key, "remote-key", "", "with --remote: its key")
+	f.StringVar(&e.remote.authority, "remote-authority", "", "with --remote: who signs the router's certificate")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return e.connect() }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
 	show := e.group("show", "show what the router knows and does", showCommands())
 	clear := e.group("clear", "remove learned entries; they are learned again", clearCommands())

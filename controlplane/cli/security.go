@@ -38,6 +38,9 @@ func textSecurity(w io.Writer, s mgmt.Security) {
 	if s.Mode == "permissive" {
 		fmt.Fprintln(w, "*** PERMISSIVE: modules run that would be refused ***")
 	}
+	if s.Unconfined {
+		fmt.Fprintln(w, "*** UNCONFINED: modules run as root with all it may do (--no-confine) ***")
+	}
 	fmt.Fprintf(w, "signatures: %s; kernel: %s\n", s.Mode, s.Kernel)
 	fmt.Fprintf(w, "verdicts: %d allowed, %d not\n", s.Allowed, s.Denied)
 	t := s.Trust
@@ -62,9 +65,9 @@ func textSecurity(w io.Writer, s mgmt.Security) {
 			row(f.Role, f.Name, f.Version)
 		}
 	})
-	table(w, "\nMODULE|PID|UID|NO NEW PRIVS|SECCOMP|CAPABILITIES", func(row func(...any)) {
+	table(w, "\nMODULE|PID|UID|NO NEW PRIVS|SECCOMP|MEMORY|TASKS|CAPABILITIES", func(row func(...any)) {
 		for _, c := range s.Confined {
-			row(c.Module, c.PID, c.UID, c.NoNewPrivs, dash(c.Seccomp), capabilities(c))
+			row(c.Module, c.PID, c.UID, c.NoNewPrivs, dash(c.Seccomp), limit(c.Memory/1e6, " MB"), limit(int64(c.Tasks), ""), capabilities(c))
 		}
 	})
 	table(w, "\nALARM|ROLE|FILE|SINCE|TIMES", func(row func(...any)) {
@@ -72,6 +75,13 @@ func textSecurity(w io.Writer, s mgmt.Security) {
 			row(a.Reason, a.Role, a.File, since(a.Since), a.Count)
 		}
 	})
+}
+
+func limit(n int64, unit string) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n, unit)
 }
 
 func orAll(roles []string) string {

@@ -21,6 +21,8 @@ type Config struct {
 type System struct {
 	Hostname string `yaml:"hostname"`
 	Trust    string `yaml:"trust,omitempty"` // directory of the keys that modules must be signed with
+	// Management says who may ask; nil: root, on the local socket.
+	Management *Management `yaml:"management,omitempty"`
 	// Cluster makes this machine one of several; nil: a router of one machine.
 	Cluster *Cluster `yaml:"cluster,omitempty"`
 	// Forwarding is how flows are told apart, in VRFs that do not say.

@@ -38,6 +38,7 @@ func (v *validator) fail(path, hint, format string, args ...any) {
 
 func (v *validator) validate() {
 	v.checkName("system.hostname", v.c.System.Hostname, 63)
+	v.checkManagement()
 	v.checkForwarding("system.forwarding", v.c.System.Forwarding)
 	v.checkCards()
 	v.checkCluster()

@@ -16,7 +16,8 @@ import (
 
 // Client asks a routing engine over its socket.
 type Client struct {
-	http *http.Client
+	http         *http.Client
+	scheme, host string
 }
 
 // NewClient makes a client of the socket at path (RUN/mgmt.sock). It connects
@@ -26,7 +27,7 @@ func NewClient(path string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}, scheme: "http", host: "godwit"}
 }
 
 // Close ends idle connections.
@@ -210,7 +211,7 @@ func ask[T any](ctx context.Context, c *Client, method, path string, q url.Value
 }
 
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte) (*http.Response, error) {
-	u := url.URL{Scheme: "http", Host: "godwit", Path: path, RawQuery: q.Encode()}
+	u := url.URL{Scheme: c.scheme, Host: c.host, Path: path, RawQuery: q.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err

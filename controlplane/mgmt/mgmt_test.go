@@ -105,7 +105,7 @@ func TestRequestsComeBack(t *testing.T) {
 	if _, err := c.Apply(ctx, "x", make([]byte, maxConfig+1)); !errors.As(err, &e) || e.Status != 400 {
 		t.Errorf("apply too much: %v", err)
 	}
-	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 {
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o666 {
 		t.Errorf("mode of the socket: %v, %v", st.Mode(), err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,15 +54,19 @@ type Backend struct {
 // maxConfig bounds a configuration in bytes: 100,000 static routes take some 6 MB.
 const maxConfig = 16 << 20
 
-// Server serves a Backend on a unix socket.
+// Server serves a Backend on a unix socket, and over TLS if it is told to.
 type Server struct {
-	http *http.Server
-	done chan struct{}
-	stop context.CancelFunc
+	http   *http.Server
+	done   chan struct{}
+	stop   context.CancelFunc
+	log    *slog.Logger
+	access atomic.Pointer[Access]
+	remote *remote // owned by SetAccess
 }
 
-// Serve listens on the socket at path, readable and writable for owner and
-// group. A socket that a dead process left is replaced; one that answers is an
+// Serve listens on the socket at path. Anybody may connect who can reach it;
+// each request is judged by who sends it (Access; until SetAccess only root and
+// the process's own user may do anything). A socket that a dead process left is replaced; one that answers is an
 // error.
 func Serve(path string, b Backend, log *slog.Logger) (*Server, error) {
 	l, err := listen(path)
@@ -69,9 +74,11 @@ func Serve(path string, b Backend, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Server{done: make(chan struct{}), stop: stop}
+	s := &Server{done: make(chan struct{}), stop: stop, log: log}
+	s.access.Store(&Access{})
 	s.http = &http.Server{
-		Handler:           routes(b),
+		Handler:           guarded(routes(b), &s.access, log),
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -97,7 +104,7 @@ func listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, 0o666); err != nil {
 		return nil, errors.Join(fmt.Errorf("set mode of %s: %w", path, err), l.Close())
 	}
 	return l, nil
@@ -106,7 +113,7 @@ func listen(path string) (net.Listener, error) {
 // Close ends the requests under way and removes the socket.
 func (s *Server) Close() error {
 	s.stop()
-	err := s.http.Close()
+	err := errors.Join(s.http.Close(), s.remote.close())
 	<-s.done
 	return err
 }

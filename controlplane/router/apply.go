@@ -59,6 +59,9 @@ func (r *Router) prepare(plan *hostPlan, next *config.Config) error {
 	if err := plan.add(r.opt.Host, nil); err != nil {
 		return err
 	}
+	if err := r.setAccess(next); err != nil {
+		return err
+	}
 	return r.store.save(next)
 }
 
@@ -66,7 +69,7 @@ func (r *Router) prepare(plan *hostPlan, next *config.Config) error {
 func (r *Router) undo(old, next *config.Config) {
 	plan := planHost(next, old, r.cards.macs())
 	r.host.run(func() error {
-		return errors.Join(plan.add(r.opt.Host, nil), plan.remove(r.opt.Host))
+		return errors.Join(plan.add(r.opt.Host, nil), plan.remove(r.opt.Host), r.setAccess(old))
 	}, func(err error) {
 		if err != nil {
 			r.opt.Log.Error("take back a configuration", "error", err)

@@ -62,6 +62,7 @@ type Router struct {
 	applies  []applyRequest
 	applying bool
 
+	mgmt    *mgmt.Server // nil until connect
 	closers []io.Closer
 }
 
@@ -173,6 +174,10 @@ func (r *Router) connect() error {
 		return err
 	}
 	r.closers = append(r.closers, m)
+	r.mgmt = m
+	if err := r.setAccess(r.cfg); err != nil { // the router runs without its remote API
+		r.opt.Log.Error("management access is not as configured", "error", err)
+	}
 	return nil
 }
 

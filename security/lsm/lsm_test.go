@@ -243,16 +243,7 @@ func TestPinned(t *testing.T) {
 	if err := errors.Join(next.Close(), Lift(name)); err != nil {
 		t.Fatal(err)
 	}
-	other := self(t, seals)
-	for end := time.Now().Add(replaceTime); ; time.Sleep(replacePoll) {
-		err := command(t, other, g, "LSM_WAIT=0").Run()
-		if err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("lifted: %v", err)
-		}
-	}
+	lifted(t, e.Group())
 }
 
 func TestParseDenial(t *testing.T) {

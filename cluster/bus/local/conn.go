@@ -307,7 +307,7 @@ func (m *Member) greeted(c *net.UnixConn) {
 
 // receiveGreeting admits the peer and reads its greeting.
 func (m *Member) receiveGreeting(c *net.UnixConn) (greeting, error) {
-	pid, err := admit(c)
+	pid, err := admit(c, memberPath(m.dir, m.number))
 	if err != nil {
 		return greeting{}, err
 	}

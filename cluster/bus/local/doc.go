@@ -26,7 +26,8 @@
 // one. A connection whose messages are answered is written by the sender
 // itself; one way traffic is handed to the connection's writer.
 //
-// Only processes of the same user and of root may join (SO_PEERCRED). Whoever
+// Only processes of the same user, of root, and of the group that Share names
+// may join (SO_PEERCRED). Whoever
 // sends what is no message of the bus loses the connection; Server.Stats and
 // Member.Rejected count it. A connection's source is verified: its process must
 // be the one that listens on the socket of the member it says it is.

@@ -214,7 +214,7 @@ func (s *Server) bury(number uint16) {
 
 // welcome admits a member and queues the whole table for it.
 func (s *Server) welcome(conn *net.UnixConn) (*client, error) {
-	pid, err := admit(conn)
+	pid, err := admit(conn, serverPath(s.dir))
 	if err != nil {
 		return nil, err
 	}

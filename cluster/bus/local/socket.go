@@ -50,7 +50,11 @@ func listen(network, path string) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	l.SetUnlinkOnClose(false)
-	err = errors.Join(os.Chmod(tmp, 0o600), os.Link(tmp, path))
+	mode := os.FileMode(0o600)
+	if _, shared := groupOf(path); shared {
+		mode = 0o660
+	}
+	err = errors.Join(os.Chmod(tmp, mode), os.Link(tmp, path))
 	if err = errors.Join(err, os.Remove(tmp)); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
@@ -70,7 +74,7 @@ func dial(ctx context.Context, network, path string) (*net.UnixConn, error) {
 		return nil, err
 	}
 	uc := c.(*net.UnixConn)
-	if _, err := admit(uc); err != nil {
+	if _, err := admit(uc, path); err != nil {
 		uc.Close()
 		return nil, err
 	}
@@ -94,7 +98,7 @@ func listenerOf(path string) (pid int, err error) {
 			return err
 		}
 		defer c.Close()
-		pid, err = admit(c.(*net.UnixConn))
+		pid, err = admit(c.(*net.UnixConn), path)
 		return err
 	})
 	return pid, err
@@ -103,9 +107,35 @@ func listenerOf(path string) (pid int, err error) {
 // errForeign is the refusal of a process of another user.
 var errForeign = errors.New("process of another user")
 
-// admit prepares a new socket and tells the process at its other end, which
-// must belong to root or to our own user.
-func admit(c *net.UnixConn) (pid int, err error) {
+// Share lets the processes of a group join the bus in dir, besides those of root
+// and of the server's user: modules have users of their own. The server must run.
+func Share(dir string, gid int) error {
+	const mode = os.ModeSetgid | os.ModeSticky | 0o770 // sockets get the group; others' are not removed
+	members, server := memberDir(dir), serverPath(dir)
+	err := errors.Join(os.Chown(members, -1, gid), os.Chmod(members, mode), os.Chown(server, -1, gid), os.Chmod(server, 0o660))
+	if err != nil {
+		return fmt.Errorf("share bus: %w", err)
+	}
+	return nil
+}
+
+// groupOf tells the group that may join the bus that a socket belongs to: that
+// of the members' folder, if its setgid bit says so.
+func groupOf(path string) (gid uint32, shared bool) {
+	dir := filepath.Dir(path)
+	if path == serverPath(dir) {
+		dir = memberDir(dir)
+	}
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil || st.Mode&unix.S_ISGID == 0 {
+		return 0, false
+	}
+	return st.Gid, true
+}
+
+// admit prepares a new socket of those at path, and tells the process at its
+// other end, which must belong to root, to our own user, or to the bus's group.
+func admit(c *net.UnixConn, path string) (pid int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, fmt.Errorf("admit peer: %w", err)
@@ -117,7 +147,8 @@ func admit(c *net.UnixConn) (pid int, err error) {
 			return
 		}
 		pid = int(cred.Pid)
-		if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		group, shared := groupOf(path)
+		if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() && !(shared && cred.Gid == group) {
 			inner = fmt.Errorf("uid %d, pid %d: %w", cred.Uid, cred.Pid, errForeign)
 			return
 		}

@@ -5,23 +5,23 @@ import (
 	"os"
 
 	"godwit/security/confine"
-	"godwit/security/elfsig"
 )
 
 // Confine gives up what the module does not need, if the supervisor asks for it;
-// it is called before anything is read from others. Where the kernel cannot do
-// all of it the module goes on: "show security" tells how it runs.
+// it is called before anything is read from others. A module that cannot be
+// confined must not go on.
 func Confine(log *slog.Logger) error {
-	list, asked := os.LookupEnv(confine.Variable)
+	text, asked := os.LookupEnv(confine.Variable)
 	if !asked {
 		return nil
 	}
-	keep, err := elfsig.ParseCaps(list)
+	p, err := confine.Decode(text)
 	if err != nil {
 		return err
 	}
-	if err := confine.Self(uint64(keep)); err != nil {
-		log.Error("the module is not confined as it should be", "error", err)
+	if err := confine.Self(p); err != nil {
+		return err
 	}
+	log.Info("confined", "uid", p.UID, "capabilities", p.Caps)
 	return nil
 }

@@ -11,8 +11,10 @@ func TestConfineOnlyWhenAsked(t *testing.T) {
 	if err := Confine(slog.Default()); err != nil { // nobody asked: nothing changes
 		t.Error(err)
 	}
-	t.Setenv(confine.Variable, "fly")
-	if err := Confine(slog.Default()); err == nil {
-		t.Error("an unknown capability was taken")
+	for _, bad := range []string{"", "fly", `{"role":"pilot"}`, `{"role":"bgp","caps":-1}`} {
+		t.Setenv(confine.Variable, bad)
+		if err := Confine(slog.Default()); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
 	}
 }
