@@ -61,6 +61,10 @@ func (t *Task) resume(next func() (func() error, bool), stop func()) {
 		return
 	}
 	tasks[t] = stop
+	if work == nil { // refused only by a loop that ended
+		_ = t.h.post(func() { t.err = nil; t.resume(next, stop) }, true)
+		return
+	}
 	t.h.Async(work, func(err error) {
 		t.err = err
 		t.resume(next, stop)
@@ -77,3 +81,7 @@ func (t *Task) Await(work func() error) error {
 	}
 	return t.err
 }
+
+// Yield lets the events run that wait: for a routine with more to do than others
+// should wait for. When the loop has ended it returns ErrStopped, as Await does.
+func (t *Task) Yield() error { return t.Await(nil) }

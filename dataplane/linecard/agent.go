@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -70,10 +69,11 @@ type Agent struct {
 	captures map[fib.InterfaceID]*capture
 	capLost  uint64
 	tick     *event.Timer
-	watch    *watcher
+	watch    *event.Source
 	server   io.Closer
 	frame    []byte // scratch of the drains
 	draining drains
+	changes  changes
 }
 
 // drains says which drain is queued on the loop; workers look.
@@ -121,7 +121,7 @@ func (a *Agent) open() (err error) {
 // Close gives ports and host interfaces back. The loop has ended, or has not
 // begun.
 func (a *Agent) Close() error {
-	var errs []error
+	errs := []error{a.settle()}
 	if a.server != nil {
 		errs = append(errs, a.server.Close())
 	}
@@ -129,7 +129,7 @@ func (a *Agent) Close() error {
 		s.Close()
 	}
 	if a.watch != nil {
-		errs = append(errs, a.watch.close())
+		a.watch.Close()
 	}
 	if a.tick != nil {
 		a.tick.Stop()
@@ -158,6 +158,7 @@ func (a *Agent) onTick() {
 	a.slow.Tick(a.opt.Loop.Now())
 	a.effects()
 	a.tables.Reclaim()
+	a.runChanges()
 	a.drainPunts() // in case a wake-up was refused by a full loop
 }
 
@@ -188,44 +189,36 @@ func (r *retry) stop() {
 
 func (r *retry) done() { r.stop(); r.delay = 0 }
 
-// watcher turns link changes into events.
-type watcher struct {
-	w    *netdev.Watcher
-	done chan struct{}
+// linkNews is what the kernel says of devices.
+type linkNews struct {
+	links []netdev.Link
+	err   error // they could not be read
 }
 
-func watchLinks(h *event.Handler, changed func([]netdev.Link), lost func(error)) (*watcher, error) {
-	nw, err := netdev.NewWatcher()
+// watchLinks makes link changes events of h.
+func watchLinks(h *event.Handler, changed func([]netdev.Link), lost func(error)) (*event.Source, error) {
+	w, err := netdev.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{w: nw, done: make(chan struct{})}
-	go func() {
-		defer close(w.done)
+	next := func() (linkNews, error) {
 		for {
-			links, err := nw.Next()
+			links, err := w.Next()
 			switch {
 			case errors.Is(err, netdev.ErrOverflow):
-				if links, err = netdev.Links(); err != nil {
-					_ = h.Post(func() { lost(err) })
-					continue
-				}
+				links, err = netdev.Links()
+				return linkNews{links, err}, nil
 			case errors.Is(err, netdev.ErrMalformed):
-				continue
-			case err != nil:
-				if !errors.Is(err, os.ErrClosed) {
-					_ = h.Post(func() { lost(err) })
-				}
-				return
+			default:
+				return linkNews{links, nil}, err
 			}
-			_ = h.Post(func() { changed(links) })
 		}
-	}()
-	return w, nil
-}
-
-func (w *watcher) close() error {
-	err := w.w.Close()
-	<-w.done
-	return err
+	}
+	return event.Feed(h, "links", next, func() { w.Close() }, func(n linkNews) {
+		if n.err != nil {
+			lost(n.err)
+			return
+		}
+		changed(n.links)
+	}, lost), nil
 }

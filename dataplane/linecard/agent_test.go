@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"godwit/cluster/session"
 	"godwit/cluster/wire"
+	"godwit/event"
 	"godwit/fib"
 )
 
@@ -71,6 +73,45 @@ func TestForwardsAndTalks(t *testing.T) {
 		if !i.Up || i.Counters.RxPackets == 0 || i.Counters.TxBytes == 0 {
 			t.Errorf("interface %+v", i)
 		}
+	}
+}
+
+// TestLoopRunsWhilePortsOpen: a first configuration takes the kernel a while; the
+// loop answers others meanwhile.
+func TestLoopRunsWhilePortsOpen(t *testing.T) {
+	r := cabled(t)
+	type reply struct {
+		kind wire.Kind
+		err  error
+	}
+	replies := make(chan reply, 2)
+	s := r.session(1)
+	for _, q := range []struct {
+		kind wire.Kind
+		body any
+	}{{wire.SetCard, oneCard(r)}, {wire.GetPorts, struct{}{}}} {
+		s.Request(q.kind, q.body, 20*time.Second, func(_ session.Message, err error) { replies <- reply{q.kind, err} })
+	}
+	for _, want := range []wire.Kind{wire.GetPorts, wire.SetCard} {
+		if got := <-replies; got.kind != want || got.err != nil {
+			t.Errorf("reply to %v, %v; want that to %v", got.kind, got.err, want)
+		}
+	}
+	for _, h := range get[event.Stats](r, 1, wire.GetEvents, struct{}{}).Handlers {
+		t.Logf("%s: %d runs, the longest %v", h.Name, h.Runs, h.Run.Max)
+	}
+}
+
+// TestStopWhilePortsOpen: a card that ends in the middle of a configuration gives
+// everything back (the card's own process looks for leaks).
+func TestStopWhilePortsOpen(t *testing.T) {
+	for i := range 3 {
+		r := cabled(t)
+		r.session(1).Request(wire.SetCard, oneCard(r), 20*time.Second, func(session.Message, error) {})
+		for range 1 + 40*i { // to stop at different points
+			get[wire.PortList](r, 1, wire.GetPorts, struct{}{})
+		}
+		r.stop(1)
 	}
 }
 

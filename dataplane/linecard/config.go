@@ -9,11 +9,12 @@ import (
 
 	"godwit/cluster/wire"
 	"godwit/dataplane/pipeline"
+	"godwit/event"
 )
 
 // setCard applies the difference between the desired state and what there is.
-// It returns what could not be done (yet).
-func (a *Agent) setCard(cfg wire.CardConfig) ([]string, error) {
+// It returns what could not be done (yet). Others run in between.
+func (a *Agent) setCard(t *event.Task, cfg wire.CardConfig) ([]string, error) {
 	if err := a.check(&cfg); err != nil {
 		return nil, err
 	}
@@ -21,16 +22,23 @@ func (a *Agent) setCard(cfg wire.CardConfig) ([]string, error) {
 		return a.problems(), nil
 	}
 	if s := a.shapeOf(&cfg); a.plane == nil || !a.plane.serves(s) {
-		if err := a.remake(s); err != nil {
+		if err := a.remake(t, s); err != nil {
 			return nil, err
 		}
 	}
 	a.cfg = cfg
 	a.setUrgency()
 	a.tryFabric()
-	a.setPorts(cfg.Ports)
-	a.setVRFs(cfg.VRFs)
-	a.setInterfaces(cfg.Interfaces)
+	if err := a.setPorts(t, cfg.Ports); err != nil {
+		return nil, err
+	}
+	breathe := breather(t)
+	if err := a.setVRFs(breathe, cfg.VRFs); err != nil {
+		return nil, err
+	}
+	if err := a.setInterfaces(breathe, cfg.Interfaces); err != nil {
+		return nil, err
+	}
 	a.refreshInterfaces()
 	for _, p := range a.ports {
 		a.tellPort(p)
@@ -40,14 +48,19 @@ func (a *Agent) setCard(cfg wire.CardConfig) ([]string, error) {
 
 // remake makes the plane anew: other workers, or larger buffers. Ports are
 // closed and opened again.
-func (a *Agent) remake(s shape) error {
+func (a *Agent) remake(t *event.Task, s shape) error {
 	if a.plane != nil {
 		a.log.Info("workers are made anew", "workers", s.workers, "chunk", s.chunk)
+	}
+	for _, p := range a.ports {
+		if err := a.release(t, p); err != nil {
+			return err
+		}
 	}
 	if err := a.closePlane(); err != nil {
 		a.log.Warn("stop workers", "error", err)
 	}
-	return a.makePlane(s)
+	return a.makePlane(t, s)
 }
 
 // check refuses what is not for this card; the routing engine has validated

@@ -54,8 +54,8 @@ func (v *vrf) close() error {
 	return err
 }
 
-// setVRFs opens and closes TUN queues.
-func (a *Agent) setVRFs(want []wire.VRFConfig) {
+// setVRFs opens and closes TUN queues. It fails only when breathe does.
+func (a *Agent) setVRFs(breathe func() error, want []wire.VRFConfig) error {
 	keep := make(map[fib.VRF]bool)
 	hash := make(map[fib.VRF]fib.HashFields)
 	for _, c := range want {
@@ -74,17 +74,24 @@ func (a *Agent) setVRFs(want []wire.VRFConfig) {
 			a.vrfs[c.ID] = v
 			a.tryTUN(v)
 		}
+		if err := breathe(); err != nil {
+			return err
+		}
 	}
 	for id, v := range a.vrfs {
 		if !keep[id] {
-			a.warn("close TUN", v.cfg.Name, v.close())
 			delete(a.vrfs, id)
+			a.warn("close TUN", v.cfg.Name, v.close())
+			if err := breathe(); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
-// setInterfaces opens and closes TAPs.
-func (a *Agent) setInterfaces(want []wire.InterfaceConfig) {
+// setInterfaces opens and closes TAPs. It fails only when breathe does.
+func (a *Agent) setInterfaces(breathe func() error, want []wire.InterfaceConfig) error {
 	keep := make(map[fib.InterfaceID]bool)
 	for _, c := range want {
 		keep[c.ID] = true
@@ -105,13 +112,20 @@ func (a *Agent) setInterfaces(want []wire.InterfaceConfig) {
 		if i.tap == nil {
 			a.tryTAP(i)
 		}
+		if err := breathe(); err != nil {
+			return err
+		}
 	}
 	for id, i := range a.ifaces {
 		if !keep[id] {
-			a.warn("close TAP", i.cfg.Name, i.close())
 			delete(a.ifaces, id)
+			a.warn("close TAP", i.cfg.Name, i.close())
+			if err := breathe(); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 func (a *Agent) warn(what, name string, err error) {

@@ -14,6 +14,7 @@ import (
 	"godwit/dataplane/punt"
 	"godwit/dataplane/worker"
 	"godwit/dataplane/xdp"
+	"godwit/event"
 	"godwit/fib"
 	"godwit/fib/patricia"
 )
@@ -100,16 +101,25 @@ func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
 }
 
 // makePlane starts the workers, without ports.
-func (a *Agent) makePlane(s shape) error {
+func (a *Agent) makePlane(t *event.Task, s shape) error {
 	p := &plane{shape: s, links: make(map[fib.CardID]*worker.Link), consumers: make(map[fib.CardID]*fabric.Consumer)}
-	a.plane = p
 	room := s.chunk - graph.Headroom
 	p.punts = worker.NewQueue[punt.Meta](puntSlots, room, a.wakePunts)
 	p.captures = worker.NewCaptures(captureSlots, room, a.state.Demux, a.wakeCaptures)
-	for range s.workers {
-		if err := a.addWorker(p); err != nil {
-			return errors.Join(err, a.closePlane())
+	// The kernel fills the buffers' memory with zeros: 10 ms for each worker.
+	err := a.await(t, func() error { return p.makeBuffers() })
+	if errors.Is(err, event.ErrStopped) {
+		a.changes.work.Wait()
+		return errors.Join(err, p.dropBuffers())
+	}
+	a.plane = p
+	for _, u := range p.umems {
+		if err == nil {
+			err = a.addWorker(p, u)
 		}
+	}
+	if err != nil {
+		return errors.Join(err, a.closePlane())
 	}
 	for _, w := range p.workers {
 		w.Start()
@@ -119,12 +129,26 @@ func (a *Agent) makePlane(s shape) error {
 	return nil
 }
 
-func (a *Agent) addWorker(p *plane) error {
-	u, err := xdp.NewUmem(p.frames, p.chunk)
-	if err != nil {
-		return err
+func (p *plane) makeBuffers() error {
+	for range p.shape.workers {
+		u, err := xdp.NewUmem(p.frames, p.chunk)
+		if err != nil {
+			return err
+		}
+		p.umems = append(p.umems, u)
 	}
-	p.umems = append(p.umems, u)
+	return nil
+}
+
+func (p *plane) dropBuffers() error {
+	var errs []error
+	for _, u := range p.umems {
+		errs = append(errs, u.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) addWorker(p *plane, u *xdp.Umem) error {
 	r := a.tables.NewReader()
 	p.readers = append(p.readers, r)
 	w, err := worker.New(worker.Config{

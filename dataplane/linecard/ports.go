@@ -9,16 +9,18 @@ import (
 	"godwit/cluster/wire"
 	"godwit/dataplane/graph"
 	"godwit/dataplane/netdev"
+	"godwit/event"
 	"godwit/fib"
 )
 
 // port is a configured port; dev is nil while its device is missing.
 type port struct {
-	cfg     wire.PortConfig
-	hold    *netdev.Hold
-	dev     device
-	shares  []share // by worker; nil: handed over
-	link    netdev.Link
+	cfg wire.PortConfig
+	attached
+	queued  bool         // tryPort waits for its turn
+	opening bool         // its device is being opened
+	failed  error        // while it was
+	news    *netdev.Link // the last, while it was
 	problem string
 	again   retry
 	told    wire.PortStatus // last PortEvent, without counters
@@ -28,12 +30,14 @@ type port struct {
 func (p *port) up() bool { return p.dev != nil && p.link.Carrier }
 
 // setPorts opens, changes and closes ports.
-func (a *Agent) setPorts(want []wire.PortConfig) {
+func (a *Agent) setPorts(t *event.Task, want []wire.PortConfig) error {
 	keep := make(map[fib.PortID]bool)
 	for _, c := range want {
 		keep[c.ID] = true
 		if p := a.ports[c.ID]; p != nil && p.cfg != c {
-			a.forgetPort(p)
+			if err := a.forgetPort(t, p); err != nil {
+				return err
+			}
 		}
 		if a.ports[c.ID] == nil {
 			a.ports[c.ID] = &port{cfg: c}
@@ -41,31 +45,59 @@ func (a *Agent) setPorts(want []wire.PortConfig) {
 	}
 	for id, p := range a.ports {
 		if !keep[id] {
-			a.forgetPort(p)
+			if err := a.forgetPort(t, p); err != nil {
+				return err
+			}
 		}
 	}
 	for _, c := range want {
 		if p := a.ports[c.ID]; p.dev == nil {
-			a.tryPort(p)
+			if err := a.openPort(t, p); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
-func (a *Agent) forgetPort(p *port) {
+// forgetPort fails only when the loop has ended.
+func (a *Agent) forgetPort(t *event.Task, p *port) error {
 	p.again.stop()
-	if err := a.closePort(p); err != nil {
-		a.log.Warn("close port", "device", p.cfg.Device, "error", err)
-	}
 	delete(a.ports, p.cfg.ID)
+	return a.release(t, p)
 }
 
-// tryPort opens a port, or says why not and tries again later.
+// tryPort opens a port when its turn comes.
 func (a *Agent) tryPort(p *port) {
 	p.again.stop()
-	if a.ports[p.cfg.ID] != p || p.dev != nil || a.plane == nil {
+	if p.queued {
 		return
 	}
-	if err := a.openPort(p); err != nil {
+	p.queued = true
+	a.change(func(t *event.Task) {
+		p.queued = false
+		_ = a.openPort(t, p) // only a loop that ended
+	})
+}
+
+// openPort opens a port, or says why not and tries again later. It fails only
+// when the loop has ended.
+func (a *Agent) openPort(t *event.Task, p *port) error {
+	p.again.stop()
+	if a.ports[p.cfg.ID] != p || p.dev != nil || a.plane == nil {
+		return nil
+	}
+	at := &attached{plane: a.plane, id: p.cfg.ID}
+	p.opening, p.failed, p.news, a.changes.flight = true, nil, nil, at
+	err := a.await(t, func() error { return at.open(p.cfg) })
+	if errors.Is(err, event.ErrStopped) {
+		return err // settle closes it
+	}
+	a.changes.flight, p.opening = nil, false
+	if at.link.Name != "" {
+		p.link = at.link
+	}
+	if err != nil {
 		problem := err.Error()
 		if errors.Is(err, unix.ENODEV) {
 			problem = fmt.Sprintf("port %s: no such device", p.cfg.Device)
@@ -75,87 +107,28 @@ func (a *Agent) tryPort(p *port) {
 		}
 		p.problem = problem
 		p.again.arm(a.timers, func() { a.tryPort(p) })
-		return
+		return nil
 	}
-	p.problem = ""
+	p.attached, p.problem = *at, ""
 	p.again.done()
 	mode, reason, queues := p.dev.info()
 	a.log.Info("port attached", "device", p.cfg.Device, "mode", mode, "reason", reason, "queues", queues)
+	if p.failed != nil {
+		a.portFailed(p.cfg.ID, p.failed)
+		return nil
+	}
 	a.portChanged(p)
-}
-
-func (a *Agent) openPort(p *port) error {
-	link, err := netdev.Get(p.cfg.Device)
-	if err != nil {
-		return err
-	}
-	p.link = link
-	if p.hold, err = netdev.Take(p.cfg.Device, netdev.HoldOptions{}); err != nil {
-		return err
-	}
-	if p.dev, err = attach(p.cfg.Device, p.cfg.ID, p.cfg.Mode, p.cfg.Queues, a.plane.ring); err != nil {
-		return errors.Join(err, a.closePort(p))
-	}
-	if err := a.openShares(p); err != nil {
-		return errors.Join(err, a.closePort(p))
-	}
-	// Take may have set it up; a change behind this is an event.
-	if l, err := netdev.Get(p.cfg.Device); err == nil {
-		p.link = l
-	}
-	return nil
-}
-
-// openShares gives each worker its queues, or the worker to hand frames to.
-func (a *Agent) openShares(p *port) error {
-	workers := a.plane.workers
-	owner := -1
-	for i := range workers {
-		var s share
-		var err error
-		// A port is opened by its worker: the pool is its own.
-		workers[i].Do(func() { s, err = p.dev.open(i, len(workers), a.plane.umems[i]) })
-		if err != nil {
-			return err
-		}
-		p.shares = append(p.shares, s)
-		if s != nil && owner < 0 {
-			owner = i
-		}
-	}
-	if owner < 0 {
-		return errNoShare
-	}
-	for i, s := range p.shares {
-		if s == nil {
-			workers[i].AddRemote(p.cfg.ID, workers[owner])
-			continue
-		}
-		workers[i].AddPort(s)
+	if p.news != nil && p.news.Index == p.link.Index {
+		a.linkChanged(p, *p.news)
 	}
 	return nil
 }
 
 // closePort takes the port from the workers and gives the device back.
 func (a *Agent) closePort(p *port) error {
-	var errs []error
-	for i, s := range p.shares {
-		w := a.plane.workers[i]
-		w.RemovePort(p.cfg.ID, nil)
-		if s != nil {
-			w.Do(func() { errs = append(errs, s.Close()) })
-		}
-	}
-	p.shares = nil
-	if p.dev != nil {
-		errs = append(errs, p.dev.close())
-		p.dev = nil
-	}
-	if p.hold != nil {
-		errs = append(errs, p.hold.Release())
-		p.hold = nil
-	}
-	return errors.Join(errs...)
+	at := p.attached
+	p.attached = attached{link: p.link}
+	return at.close()
 }
 
 var _ graph.Port = share(nil)
@@ -163,6 +136,9 @@ var _ graph.Port = share(nil)
 // portFailed gives a port up that a worker, or the kernel, says is gone.
 func (a *Agent) portFailed(id fib.PortID, cause error) {
 	p := a.ports[id]
+	if p != nil && p.opening {
+		p.failed = cause
+	}
 	if p == nil || p.dev == nil {
 		return
 	}
@@ -183,6 +159,10 @@ var errRemoved = errors.New("device was removed")
 func (a *Agent) linksChanged(links []netdev.Link) {
 	for _, l := range links {
 		for _, p := range a.ports {
+			if p.opening && p.cfg.Device == l.Name {
+				p.news = &l
+				continue
+			}
 			if p.dev != nil && p.link.Index == l.Index {
 				a.linkChanged(p, l)
 			} else if p.dev == nil && p.cfg.Device == l.Name && !l.Gone {

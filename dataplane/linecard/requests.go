@@ -1,12 +1,14 @@
 package linecard
 
 import (
+	"errors"
 	"fmt"
 
 	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/dataplane/neigh"
+	"godwit/event"
 )
 
 // client is the routing engine's session.
@@ -39,14 +41,31 @@ func (c client) Receive(s *session.Session, m session.Message) {
 		c.a.log.Warn("message without meaning here", "kind", m.Kind)
 		return
 	}
+	if m.Kind == wire.SetCard { // takes its time
+		c.a.change(func(t *event.Task) {
+			body, err := request(m, func(cfg wire.CardConfig) (any, error) {
+				problems, err := c.a.setCard(t, cfg)
+				return wire.CardResult{Problems: problems}, err
+			})
+			if !errors.Is(err, event.ErrStopped) {
+				c.a.reply(s, m, body, err)
+			}
+		})
+		return
+	}
 	body, err := c.a.answer(s, m)
+	c.a.reply(s, m, body, err)
+}
+
+// reply answers a request with a body, or an error.
+func (a *Agent) reply(s *session.Session, m session.Message, body any, err error) {
 	if err != nil {
 		err = s.ReplyError(m, err)
 	} else {
 		err = s.Reply(m, m.Kind, body)
 	}
-	if err != nil {
-		c.a.log.Warn("reply", "kind", m.Kind, "error", err)
+	if err != nil && !isClosed(err) {
+		a.log.Warn("reply", "kind", m.Kind, "error", err)
 	}
 }
 
@@ -89,11 +108,6 @@ func (a *Agent) answer(s *session.Session, m session.Message) (any, error) {
 		return a.dropList(), nil
 	case wire.GetFIBStats:
 		return a.fibStats(), nil
-	case wire.SetCard:
-		return request(m, func(c wire.CardConfig) (any, error) {
-			problems, err := a.setCard(c)
-			return wire.CardResult{Problems: problems}, err
-		})
 	case wire.GetFIB:
 		return request(m, func(q wire.FIBQuery) (any, error) { return a.fibList(q), nil })
 	case wire.GetNeighbors:
