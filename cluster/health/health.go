@@ -71,6 +71,37 @@ func Attach(l *event.Loop, log *slog.Logger) (io.Closer, error) {
 	return a, nil
 }
 
+// ExitStuck is the exit status of a process that ended itself because its loop
+// hung (EX_SOFTWARE of sysexits.h).
+const ExitStuck = 70
+
+// stuckTurns is how often EndStuck looks again before it is sure: when the
+// machine itself stood still, the handler goes on now.
+const stuckTurns = 8
+
+// EndStuck calls exit when a handler of the loop runs for longer than limit, and
+// goes on to: for the process that nobody watches, so that its parent starts it
+// again. Before, it logs the stacks of all goroutines.
+func EndStuck(l *event.Loop, limit time.Duration, log *slog.Logger, exit func()) *event.Source {
+	return l.Watch(limit, func(s event.Stuck) {
+		tick := time.NewTicker(limit / stuckTurns / 4)
+		defer tick.Stop()
+		for range stuckTurns {
+			select {
+			case <-tick.C:
+			case <-l.Done():
+				return
+			}
+			if now := l.Stats(); now.Running != s.Handler || now.Since < s.For {
+				return // it came to its end
+			}
+		}
+		log.Error("the event loop hangs: ending this process", "loop", s.Loop, "handler", s.Handler,
+			"for", l.Stats().Since.Round(time.Millisecond), "stack", string(s.Stack), "all", string(s.All))
+		exit()
+	})
+}
+
 type attached struct {
 	pipe        *os.File // nil: no supervisor
 	raw         syscall.RawConn

@@ -197,3 +197,32 @@ func TestAnswer(t *testing.T) {
 		t.Error("answered what is not about events")
 	}
 }
+
+// TestEndStuck: a handler that is only slow does not end the process, one that
+// hangs does.
+func TestEndStuck(t *testing.T) {
+	l := event.New("l")
+	h := l.Handler("h", event.Normal)
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(t.Context()) }()
+	looked, ends := make(chan struct{}), make(chan struct{})
+	log := slog.New(slog.DiscardHandler)
+	slow := l.Watch(20*time.Millisecond, func(event.Stuck) { close(looked) })
+	src := EndStuck(l, 20*time.Millisecond, log, func() { t.Error("a slow handler ended the process") })
+	if err := h.Post(func() { <-looked }); err != nil {
+		t.Fatal(err)
+	}
+	<-looked
+	src.Close()
+	slow.Close()
+	src = EndStuck(l, 20*time.Millisecond, log, func() { close(ends) })
+	if err := h.Post(func() { <-ends }); err != nil {
+		t.Fatal(err)
+	}
+	<-ends
+	src.Close()
+	l.Stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

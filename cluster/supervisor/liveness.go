@@ -20,6 +20,8 @@ const (
 	// lastChance is granted when the silence is over: after this machine itself
 	// stood still, reports wait in the pipes to be read.
 	lastChance = 2 * health.Period
+	// stuckAfter is how long the supervisor's own loop may hang in a handler.
+	stuckAfter = 10 * time.Second
 )
 
 // liveness is what the supervisor hears of a process's loop.

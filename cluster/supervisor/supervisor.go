@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type Config struct {
 	Self             wire.ModuleInfo
 	Silence          time.Duration // how long a module's loop may not report; 0: 10 s
 	Record           io.Writer     // for what the state machine takes in; may be nil
+	Signals          []os.Signal   // that shut it down; a second one kills the modules
+	Stuck            time.Duration // after which a hanging handler of its own ends the process; 0: 10 s
 }
 
 // Supervisor runs the modules. Its methods but New and Run may be called from
@@ -57,6 +60,8 @@ type Supervisor struct {
 	bus    bus.Bus
 	binds  io.Closer
 	attach io.Closer       // the loop's watchdog
+	end    *event.Source   // ends the process when the loop hangs
+	asked  *event.Source   // Config.Signals; may be nil
 	record *event.Recorder // may be nil
 	clusterPart
 
@@ -67,7 +72,7 @@ type Supervisor struct {
 	procs    map[string]*module.Process
 	timers   map[string]*event.Timer
 	refused  map[string]string // stamp of the refused module's file
-	watching *event.Timer
+	watching *event.Source     // of the files of refused modules; nil: none
 	sessions map[*session.Session]struct{}
 }
 
@@ -75,13 +80,17 @@ type Supervisor struct {
 // running there, and joins the bus. Nothing is started before Run.
 func New(cfg Config) (_ *Supervisor, err error) {
 	s := &Supervisor{
-		cfg: cfg, loop: event.New("supervisor"), core: newCore(),
+		cfg: cfg, loop: event.New("supervisor", event.WithUrgency()), core: newCore(),
 		procs: map[string]*module.Process{}, timers: map[string]*event.Timer{}, refused: map[string]string{}, live: map[string]*liveness{},
 		sessions: map[*session.Session]struct{}{},
 	}
 	s.work = s.loop.Handler("modules", event.Critical)
 	s.serve = s.loop.Handler("sessions", event.Normal)
 	s.in = newInputs(s.work, s.step)
+	// Caught before anything is started, so that nothing is left behind.
+	if len(cfg.Signals) > 0 {
+		s.asked = s.loop.Signal(s.work, func(os.Signal) { s.shutdown() }, cfg.Signals...)
+	}
 	if cfg.Record != nil {
 		s.record = s.loop.Record(cfg.Record)
 	}
@@ -118,6 +127,7 @@ func New(cfg Config) (_ *Supervisor, err error) {
 	if s.attach, err = health.Attach(s.loop, cfg.Log); err != nil {
 		return nil, err
 	}
+	s.end = health.EndStuck(s.loop, cmp.Or(cfg.Stuck, stuckAfter), cfg.Log, func() { os.Exit(health.ExitStuck) })
 	if s.binds, err = session.Serve(s.serve, s.bus, bus.One(bus.TypeSupervisor, 0), s.accept); err != nil {
 		return nil, err
 	}
@@ -142,24 +152,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // Shutdown stops all modules, the routing engine last; then Run returns. A
 // second call kills what still runs.
 func (s *Supervisor) Shutdown() error {
-	return s.work.Post(func() {
-		again := s.core.down
-		s.cfg.Log.Info("shutting down", "modules", len(s.core.modules), "kill", again)
-		s.in.shutdown.Do(evShutdown{Force: again})
-	})
+	return s.work.Post(s.shutdown)
 }
 
-// ShutdownOn calls Shutdown for each of the next two signals, until the channel
-// is closed.
-func (s *Supervisor) ShutdownOn(signals <-chan os.Signal) {
-	for range 2 {
-		s.serve.Async(func() error {
-			if _, ok := <-signals; !ok {
-				return nil
-			}
-			return s.Shutdown()
-		}, func(error) {})
-	}
+func (s *Supervisor) shutdown() {
+	again := s.core.down
+	s.cfg.Log.Info("shutting down", "modules", len(s.core.modules), "kill", again)
+	s.in.shutdown.Do(evShutdown{Force: again})
 }
 
 // boot starts the routing engine, or on a node for line cards these.
@@ -181,6 +180,11 @@ func (s *Supervisor) routerSpec() wire.ModuleSpec {
 // leave ends all that New began and removes its files.
 func (s *Supervisor) leave() error {
 	var errs []error
+	for _, src := range []*event.Source{s.asked, s.end, s.watching} {
+		if src != nil {
+			src.Close()
+		}
+	}
 	if s.attach != nil {
 		errs = append(errs, s.attach.Close())
 	}
@@ -324,9 +328,11 @@ func (s *Supervisor) path(role string) string { return filepath.Join(s.cfg.LibDi
 func (s *Supervisor) failed(spec wire.ModuleSpec, out started) {
 	if out.refused {
 		s.refused[spec.Name] = out.stamp
-		s.watch()
 	}
 	s.in.failed.Do(evFailed{Name: spec.Name, Refused: out.refused, Reason: out.err.Error(), ID: out.id})
+	if out.refused {
+		s.watch()
+	}
 }
 
 func (s *Supervisor) running(name string, out started) {
@@ -337,6 +343,23 @@ func (s *Supervisor) running(name string, out started) {
 	if err := s.writePID(name, p.PID()); err != nil {
 		s.cfg.Log.Warn("cannot note module's process", "module", name, "error", err)
 	}
+	s.reap(name, p)
+	s.in.started.Do(evStarted{Name: name, PID: p.PID(), ID: out.id})
+}
+
+// reap waits for a module's end.
+func (s *Supervisor) reap(name string, p *module.Process) {
+	_, err := s.loop.Child(s.work, p.PID(), func(status syscall.WaitStatus, err error) {
+		how := p.Reaped(status)
+		if err != nil {
+			how = err.Error()
+		}
+		s.ended(name, how)
+	})
+	if err == nil {
+		return
+	}
+	s.cfg.Log.Warn("cannot watch module", "module", name, "error", err) // no descriptors left
 	var how string
 	s.work.Async(func() (err error) {
 		how, err = p.Wait()
@@ -345,41 +368,49 @@ func (s *Supervisor) running(name string, out started) {
 		if err != nil {
 			how = err.Error()
 		}
-		delete(s.procs, name)
-		delete(s.guard.off, name)
-		s.removePID(name)
-		s.deafen(name)
-		s.leaveScope(name)
-		s.in.exited.Do(evExited{name, how})
+		s.ended(name, how)
 	})
-	s.in.started.Do(evStarted{Name: name, PID: p.PID(), ID: out.id})
 }
 
-// watchEvery is how often the files of refused modules are looked at.
-const watchEvery = time.Second
+func (s *Supervisor) ended(name, how string) {
+	delete(s.procs, name)
+	delete(s.guard.off, name)
+	s.removePID(name)
+	s.deafen(name)
+	s.in.exited.Do(evExited{name, how})
+}
 
 // watch looks whether a refused module's file or the trust store changed, as
-// long as a module is refused.
+// long as a module is refused. Where the directories cannot be watched the
+// module is tried again in any case, after refusedRetry.
 func (s *Supervisor) watch() {
 	if s.watching != nil {
 		return
 	}
-	s.watching = s.work.Every(watchEvery, func() {
-		for _, name := range s.core.names() {
-			stamp, ok := s.refused[name]
-			e := s.core.modules[name]
-			if ok && e.status.State == stateRefused && s.loader.Stamp(s.path(e.spec.Role)) != stamp {
-				s.in.changed.Do(evChanged{name})
-			}
+	src, err := s.loop.Files(s.work, func(event.FileEvent) { s.look() }, s.cfg.LibDir, s.cfg.TrustDir)
+	if err != nil {
+		s.cfg.Log.Warn("cannot watch for new modules", "error", err)
+		return
+	}
+	s.watching = src
+	s.look() // what changed before
+}
+
+func (s *Supervisor) look() {
+	for _, name := range s.core.names() {
+		stamp, ok := s.refused[name]
+		e := s.core.modules[name]
+		if ok && e.status.State == stateRefused && s.loader.Stamp(s.path(e.spec.Role)) != stamp {
+			s.in.changed.Do(evChanged{name})
 		}
-		for name := range s.refused {
-			if e, ok := s.core.modules[name]; !ok || e.status.State != stateRefused {
-				delete(s.refused, name)
-			}
+	}
+	for name := range s.refused {
+		if e, ok := s.core.modules[name]; !ok || e.status.State != stateRefused {
+			delete(s.refused, name)
 		}
-		if len(s.refused) == 0 {
-			s.watching.Stop()
-			s.watching = nil
-		}
-	})
+	}
+	if len(s.refused) == 0 && s.watching != nil {
+		s.watching.Close()
+		s.watching = nil
+	}
 }

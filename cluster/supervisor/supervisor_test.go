@@ -23,6 +23,7 @@ import (
 
 	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
+	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/event"
@@ -347,9 +348,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("module that is not listed any more runs as %d", bgp.PID)
 	}
 	want := fmt.Sprintf("module: godwit-linecard --name linecard-1 --run-dir %s/run --state-dir %s/state --instance test --card 1\n", c.dir, c.dir)
-	if !strings.Contains(c.output.String(), want) {
-		t.Errorf("no %q in the output", want)
-	}
+	c.poll("both line cards have begun", func() bool { return strings.Count(c.output.String(), want) == 2 })
 	c.stop()
 	for _, pid := range []int{router.PID, again.PID} {
 		if alive(pid) {
@@ -521,11 +520,67 @@ func TestSecondSupervisorIsRefused(t *testing.T) {
 const childEnv = "GODWIT_TEST_SUPERVISOR"
 
 func superviseUntilKilled(dir string) {
-	s, err := New(testConfig(dir, os.Stderr, slog.New(slog.NewTextHandler(os.Stderr, nil))))
+	cfg := testConfig(dir, os.Stderr, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	cfg.Stuck = time.Second
+	s, err := New(cfg)
+	if err == nil && os.Getenv(hangEnv) != "" {
+		s.work.Every(10*time.Millisecond, s.hangForEver)
+	}
 	if err == nil {
 		err = s.Run(context.Background())
 	}
 	fmt.Fprintln(os.Stderr, "supervisor ended:", err)
+}
+
+// hangEnv makes the child's supervisor hang once a module runs.
+const hangEnv = "GODWIT_TEST_SUPERVISOR_HANG"
+
+func (s *Supervisor) hangForEver() {
+	if st := s.core.modules[RouterName]; st != nil && st.status.State == stateRunning {
+		select {}
+	}
+}
+
+// TestStuckSupervisorEndsItself: with the stacks in the log and a status that
+// says why; its modules go with it, and the next one starts over.
+func TestStuckSupervisorEndsItself(t *testing.T) {
+	c := newChassis(t)
+	out := newOutput(c)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), childEnv+"="+c.dir, hangEnv+"=1")
+	cmd.Stderr = out.w
+	c.must(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(2 * deadline):
+		_ = cmd.Process.Kill()
+		<-ended
+		t.Error("it hangs for ever")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != health.ExitStuck {
+		t.Errorf("exit status %d, want %d", code, health.ExitStuck)
+	}
+	c.output = out
+	c.closeOutput()
+	for _, want := range []string{"the event loop hangs", "handler=modules", "hangForEver"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in the log", want)
+		}
+	}
+	var pid int
+	data, err := os.ReadFile(c.path("run/pid/router"))
+	c.must(err)
+	_, err = fmt.Sscan(string(data), &pid)
+	c.must(err)
+	c.pollAlone("end of the routing engine", func() bool { return !alive(pid) })
+
+	c.boot()
+	if st := c.await("router", "runs again", in(stateRunning)); st.PID == pid {
+		t.Errorf("%+v", st)
+	}
+	c.stop()
 }
 
 // A supervisor that is killed takes its modules with it; the next one starts
@@ -598,11 +653,10 @@ func (c *chassis) pollAlone(what string, ok func() bool) {
 
 func TestShutdownOnSignals(t *testing.T) {
 	c := newChassis(t)
+	c.config = func(cfg *Config) { cfg.Signals = []os.Signal{syscall.SIGUSR2} }
 	c.boot()
 	c.await("router", "runs", in(stateRunning))
-	signals := make(chan os.Signal, 1)
-	c.sup.ShutdownOn(signals)
-	signals <- syscall.SIGTERM
+	c.must(syscall.Kill(os.Getpid(), syscall.SIGUSR2))
 	select {
 	case err := <-c.ended:
 		c.must(err)
@@ -610,7 +664,6 @@ func TestShutdownOnSignals(t *testing.T) {
 	case <-time.After(deadline):
 		t.Fatal("does not shut down")
 	}
-	close(signals)
 }
 
 func TestNewFailsCleanly(t *testing.T) {

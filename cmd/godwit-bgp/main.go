@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -75,23 +74,23 @@ func run(o options) error {
 	if err := program.Confine(log); err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	loop := event.New("bgp", event.WithUrgency())
+	defer loop.Stop()
+	var s *bgp.Speaker // there when the loop runs
+	loop.Signal(loop.Handler("signals", event.Critical), func(sig os.Signal) { s.Signal(sig, loop.Stop) },
+		syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 
 	b, err := local.Join(o.runDir, o.name)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	loop := event.New("bgp")
 	live, err := health.Attach(loop, log)
 	if err != nil {
 		return err
 	}
 	defer live.Close()
-	s := bgp.NewSpeaker(loop, bgp.Options{
+	s = bgp.NewSpeaker(loop, bgp.Options{
 		VRF: o.vrf, RunDir: o.runDir, Log: log, Level: level, Tuner: bgp.NewTuner(),
 		Module: program.Info(o.name, "bgp"),
 	})
@@ -100,6 +99,5 @@ func run(o options) error {
 		return err
 	}
 	defer service.Close()
-	s.OnSignals(signals, cancel)
-	return loop.Run(ctx)
+	return loop.Run(context.Background())
 }

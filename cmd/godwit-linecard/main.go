@@ -10,11 +10,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -77,8 +75,9 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.NumCPU() + extraPs)
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	loop := event.New(f.name, event.WithUrgency())
+	defer loop.Stop()
+	program.StopOnSignals(loop)
 	log := program.Logger(stderr, nil).With("module", f.name)
 
 	if err := program.Confine(log); err != nil {
@@ -89,7 +88,6 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	loop := event.New(f.name)
 	live, err := health.Attach(loop, log)
 	if err != nil {
 		return err

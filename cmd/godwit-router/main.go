@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -68,8 +66,9 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.NumCPU() + extraPs)
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	loop := event.New(f.name, event.WithUrgency())
+	defer loop.Stop()
+	asked := program.StopOnSignals(loop)
 	log := program.Logger(stderr, nil).With("module", f.name)
 
 	if err := program.Confine(log); err != nil {
@@ -87,7 +86,6 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 		}
 		defer func() { err = errors.Join(err, between.Close()) }()
 	}
-	loop := event.New(f.name)
 	live, err := health.Attach(loop, log)
 	if err != nil {
 		return err
@@ -104,7 +102,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	}
 	log.Info("routing engine started")
 	err = loop.Run(ctx)
-	clean := ctx.Err() != nil // asked to stop; not a failure
+	clean := asked() || ctx.Err() != nil // asked to stop; not a failure
 	if clean {
 		err = nil
 	}

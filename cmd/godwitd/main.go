@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 
@@ -97,14 +96,11 @@ func run(cfg supervisor.Config, format, record string) (err error) {
 	if cfg.Cluster, err = clusterOf(&cfg); err != nil {
 		return err
 	}
-	// Caught before anything is started, so that nothing is left behind.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	cfg.Signals = []os.Signal{syscall.SIGTERM, syscall.SIGINT}
 	s, err := supervisor.New(cfg)
 	if err != nil {
 		return err
 	}
-	s.ShutdownOn(signals)
 	return s.Run(context.Background())
 }
 

@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,34 +51,14 @@ func (h sessionHandler) Closed(from *session.Session, err error) {
 
 var _ session.Handler = sessionHandler{}
 
-// OnSignals ends the speaker by signals: SIGUSR1 at once and without a word to
+// Signal ends the speaker as a signal asks: SIGUSR1 at once and without a word to
 // the neighbours, any other after Farewell; a second one does not wait. exit ends
-// the loop.
-func (s *Speaker) OnSignals(signals <-chan os.Signal, exit func()) {
-	s.high.Async(func() error {
-		select {
-		case sig := <-signals:
-			if sig == syscall.SIGUSR1 {
-				return errAbandon
-			}
-		case <-s.loop.Done():
-		}
-		return nil
-	}, func(err error) {
-		if err != nil {
-			exit()
-			return
-		}
-		s.Farewell(exit)
-		s.high.Async(func() error {
-			select {
-			case <-signals:
-			case <-s.loop.Done():
-			}
-			return nil
-		}, func(error) { exit() })
-	})
+// the loop, of which Signal is an event.
+func (s *Speaker) Signal(sig os.Signal, exit func()) {
+	if sig == syscall.SIGUSR1 || s.leaving {
+		exit()
+		return
+	}
+	s.leaving = true
+	s.Farewell(exit)
 }
-
-// errAbandon tells that the process shall end without a word.
-var errAbandon = errors.New("abandon")

@@ -46,6 +46,8 @@ type Speaker struct {
 	ops  []op
 	busy bool // an operation runs
 
+	leaving bool // a signal asked for it
+
 	cfg    *wire.SpeakerConfig // last one asked for; nil: none yet
 	peers  map[netip.Addr]*peerState
 	redist redist

@@ -53,6 +53,20 @@ func (p *Process) Wait() (string, error) {
 	return p.cmd.ProcessState.String(), nil
 }
 
+// Reaped takes the status of the process, which the caller waited for instead of
+// Wait, and says how it ended.
+func (p *Process) Reaped(status syscall.WaitStatus) string {
+	_ = p.cmd.Process.Release()
+	how := fmt.Sprintf("exit status %d", status.ExitStatus())
+	if status.Signaled() {
+		how = "signal: " + status.Signal().String()
+	}
+	if status.CoreDump() {
+		how += " (core dumped)"
+	}
+	return how
+}
+
 // Start executes the image. The process is killed when the loader is closed or
 // the calling process dies.
 func (l *Loader) Start(img *Image, opt Options) (*Process, error) {
