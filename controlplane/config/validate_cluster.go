@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -111,6 +112,25 @@ func (v *validator) checkLinecardNode(k *Cluster) {
 		if _, listed := v.p.at[v.vrfPath(i)]; listed {
 			v.fail("vrfs", hint, "a node for line cards has no VRFs of its own")
 			break
+		}
+	}
+}
+
+// checkPeerNode refuses a BGP neighbor behind an interface on another node: the
+// host stack, with the BGP speaker, is on the routing engine's and gets no
+// packets from there.
+func (v *validator) checkPeerNode(path string, vrf *VRF, a netip.Addr) {
+	for i := range v.c.Interfaces {
+		f := &v.c.Interfaces[i]
+		onLink := f.Name == a.Zone() || slices.ContainsFunc(f.Addresses, func(p netip.Prefix) bool { return p.Masked().Contains(a) })
+		if f.VRF != vrf.Name || !onLink {
+			continue
+		}
+		for j := range v.c.Cards {
+			if k := &v.c.Cards[j]; k.ID == f.Card && v.c.Remote(k) {
+				v.fail(path+".address", "peer over an interface of the routing engine's node", "neighbor %v is behind interface %q, which is on node %d", a, f.Name, k.Node)
+				return
+			}
 		}
 	}
 }

@@ -154,6 +154,7 @@ func (v *validator) checkBGP(path string, vrf *VRF) {
 		}
 		seen[n.Address] = true
 		v.checkNeighbor(at, vrf, n)
+		v.checkPeerNode(at, vrf, n.Address)
 	}
 }
 

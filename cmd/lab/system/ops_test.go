@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"godwit/cluster/bus"
 	"godwit/controlplane/mgmt"
 )
 
@@ -59,6 +60,7 @@ func (r *rig) neighbors(ctx context.Context, state string) (list []mgmt.Neighbor
 func TestRepairsAndNeighbours(t *testing.T) {
 	r := opsRig(t)
 	lan, upA, upB := r.node("lan"), r.node("up-a"), r.node("up-b")
+	t.Run("bus of one machine", func(t *testing.T) { r.checkBus(t) })
 	t.Run("trace agrees with the wire", func(t *testing.T) { r.checkTrace(t) })
 	t.Run("host stack hears of errors", func(t *testing.T) { r.checkHostErrors(t) })
 	t.Run("scan of a connected prefix", func(t *testing.T) { r.checkScan(t) })
@@ -101,6 +103,42 @@ func TestRepairsAndNeighbours(t *testing.T) {
 	}
 	if out := r.cli(t, "show fib statistics"); !strings.Contains(out, "NEIGHBORS") {
 		t.Error(out)
+	}
+}
+
+// checkBus looks at names, links, nodes and members as people and programs do.
+func (r *rig) checkBus(t *testing.T) {
+	for line, want := range map[string]string{
+		"show bus names": "linecard-2", "show bus links": "linecard-1", "show bus nodes": "0     up", "show modules": "MEMBER",
+	} {
+		if out := r.cli(t, line); !strings.Contains(out, want) {
+			t.Errorf("%s: no %q in\n%s", line, want, out)
+		}
+	}
+	var v mgmt.Bus
+	if err := json.Unmarshal([]byte(r.cli(t, "show bus --json")), &v); err != nil {
+		t.Fatal(err)
+	}
+	cards := 0
+	for _, n := range v.Names {
+		if n.Type == bus.TypeLinecard && n.Node == 0 && n.PID > 0 {
+			cards++
+		}
+	}
+	if cards != 2 || len(v.Links) < 3 || len(v.Nodes) != 1 || !v.Links[0].Up || v.Links[0].Transport != "local" {
+		t.Errorf("bus %+v", v)
+	}
+	var m mgmt.Modules
+	if err := json.Unmarshal([]byte(r.cli(t, "show modules --json")), &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range m.Members {
+		if c.State != "up" || c.Joins != 1 {
+			t.Errorf("member %+v", c)
+		}
+	}
+	if len(m.Members) != 2 {
+		t.Errorf("members %+v", m.Members)
 	}
 }
 

@@ -251,6 +251,11 @@ func TestALineCardOnAnotherMachine(t *testing.T) {
 		t.Error("the key was shown")
 	}
 
+	// The card's process dies: its successor is empty, and gets its snapshot first.
+	g.b.until(t, "sh -c kill${IFS}-9${IFS}$(busybox${IFS}pidof${IFS}godwit-linecard)", `godwit> `, 20*time.Second)
+	g.a.until(t, "show modules", `\n2 +2 +up .* 2 +no port`, time.Minute)
+	g.reaches(t, "192.0.2.1", true, time.Minute)
+
 	g.wires[0].cut.Store(true)
 	g.a.until(t, "show bus links", `tipc +2 +\S+ +down`, time.Minute)
 	g.a.until(t, "show bus nodes", `2 +up +2 up`, 20*time.Second)
@@ -262,7 +267,7 @@ func TestALineCardOnAnotherMachine(t *testing.T) {
 
 	// No bearer: the card's next hops are withdrawn, it goes on forwarding.
 	g.wires[1].cut.Store(true)
-	g.a.until(t, "show modules", `\n2 +2 +absent .*no `, time.Minute)
+	g.a.until(t, "show modules", `\n2 +2 +absent .* 2 +no node`, time.Minute)
 	g.a.until(t, "show route vrf red 192.0.2.1", `unresolved|no route|not in`, 20*time.Second)
 	g.steady(t, "192.0.2.1", 10)
 	if _, err := g.host("peer").Birdc(t.Context(), "disable", "routes1"); err != nil {
