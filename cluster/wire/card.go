@@ -8,7 +8,8 @@ import (
 )
 
 // CardConfig is the whole desired state of one line card. The card applies the
-// difference to what it has; applying the same again changes nothing.
+// difference to what it has; applying the same again changes nothing. BFD keys are
+// in here: never log it.
 type CardConfig struct {
 	Card       fib.CardID        `json:"card"`
 	Workers    int               `json:"workers"`     // forwarding workers, from 1
@@ -19,6 +20,7 @@ type CardConfig struct {
 	Ports      []PortConfig      `json:"ports"`      // this card's
 	Interfaces []InterfaceConfig `json:"interfaces"` // this card's
 	Neighbors  []StaticNeighbor  `json:"neighbors,omitempty"`
+	BFD        []BFDSession      `json:"bfd,omitempty"`
 }
 
 // VRFConfig is a VRF as a line card sees it.

@@ -43,6 +43,8 @@ const (
 	CaptureFrame  Kind = 51 // » binary: 8 bytes nanoseconds since 1970, 4 bytes original length, 1 byte direction (0 in, 1 out), frame; big endian
 	ClearNeighbor Kind = 52 // → NeighborQuery
 	TraceFIB      Kind = 53 // → TraceQuery, TraceResult
+	BFDEvent      Kind = 54 // » line card to routing engine: BFDStatus on each change, and of all sessions at first
+	GetBFD        Kind = 55 // → BFDList
 
 	// Routing engine and BGP speaker.
 	SetSpeaker   Kind = 60 // → SpeakerConfig: the whole desired state
@@ -63,7 +65,7 @@ var kindNames = map[Kind]string{
 	SetCard: "set-card", FIBBatch: "fib-batch", FIBAck: "fib-ack", PortEvent: "port-event", GetPorts: "get-ports",
 	GetNeighbors: "get-neighbors", GetFIB: "get-fib", GetDrops: "get-drops", GetFIBStats: "get-fib-stats",
 	StartCapture: "start-capture", StopCapture: "stop-capture", CaptureFrame: "capture-frame", ClearNeighbor: "clear-neighbor",
-	TraceFIB:   "trace-fib",
+	TraceFIB: "trace-fib", BFDEvent: "bfd-event", GetBFD: "get-bfd",
 	SetSpeaker: "set-speaker", RouteBatch: "route-batch", RouteAck: "route-ack", RoutesSynced: "routes-synced",
 	PeerEvent: "peer-event", GetPeers: "get-peers", Redistribute: "redistribute", ResetPeer: "reset-peer",
 	ResendRoutes: "resend-routes",

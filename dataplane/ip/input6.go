@@ -138,8 +138,13 @@ func localMeta6(h header.IPv6) punt.Meta {
 		return punt.Meta{Reason: punt.ToLocal, Class: punt.LocalICMP}
 	}
 	m := punt.Meta{Reason: punt.ToLocal, Class: punt.LocalOther}
-	if h.NextHeader() == header.ProtoTCP && isBGP(h[header.IPv6Len:]) {
-		m.Class = punt.LocalBGP
+	switch h.NextHeader() {
+	case header.ProtoTCP:
+		if isBGP(h[header.IPv6Len:]) {
+			m.Class = punt.LocalBGP
+		}
+	case header.ProtoUDP:
+		bfdMeta(&m, h[header.IPv6Len:], h.HopLimit())
 	}
 	return m
 }
@@ -159,6 +164,24 @@ func isBGP(tcp []byte) bool {
 	return len(tcp) >= 4 && (tcp[0] == 0 && tcp[1] == 179 || tcp[2] == 0 && tcp[3] == 179)
 }
 
+// bfdMeta has BFD taken out of what is for the host stack. On one hop, packets
+// that a router has forwarded (RFC 5881, 5) can't use up what neighbours need.
+func bfdMeta(m *punt.Meta, udp []byte, ttl uint8) {
+	const control, echo, multihop = 3784, 3785, 4784
+	if len(udp) < 8 {
+		return
+	}
+	switch int(udp[2])<<8 | int(udp[3]) {
+	case control, echo:
+		m.Reason = punt.ToBFD
+		if ttl == 255 {
+			m.Class = punt.BFD
+		}
+	case multihop:
+		m.Reason, m.Class = punt.ToBFD, punt.BFDMultihop
+	}
+}
+
 // localMeta4 sorts a packet for one of the router's addresses.
 func localMeta4(h header.IPv4) punt.Meta {
 	m := punt.Meta{Reason: punt.ToLocal, Class: punt.LocalOther}
@@ -167,6 +190,8 @@ func localMeta4(h header.IPv4) punt.Meta {
 		m.Class = punt.LocalICMP
 	case h.Protocol() == header.ProtoTCP && h.FragmentOffset() == 0 && isBGP(h[h.HeaderLen():]):
 		m.Class = punt.LocalBGP
+	case h.Protocol() == header.ProtoUDP && !h.Fragment():
+		bfdMeta(&m, h[h.HeaderLen():], h.TTL())
 	}
 	return m
 }

@@ -43,7 +43,7 @@ type Agent struct {
 
 	requests *event.Handler // sessions, configuration, tables
 	punts    *event.Handler // the slow path
-	links    *event.Handler // link changes, failed ports
+	links    *event.Handler // link changes, failed ports, changes of BFD sessions
 	timers   *event.Handler // retries, the slow path's clock
 
 	tables *patricia.Tables
@@ -56,6 +56,7 @@ type Agent struct {
 	ifaces map[fib.InterfaceID]*iface
 	vrfs   map[fib.VRF]*vrf
 	plane  *plane
+	bfd    *sessions
 
 	fabricAgain    retry
 	fabricProblems []string
@@ -110,6 +111,9 @@ func New(o Options) (*Agent, error) {
 }
 
 func (a *Agent) open() (err error) {
+	if a.bfd, err = newSessions(a); err != nil {
+		return err
+	}
 	if a.watch, err = watchLinks(a.links, a.linksChanged, a.linksLost); err != nil {
 		return err
 	}
@@ -133,6 +137,9 @@ func (a *Agent) Close() error {
 	}
 	if a.tick != nil {
 		a.tick.Stop()
+	}
+	if a.bfd != nil {
+		errs = append(errs, a.bfd.close(a)) // while the workers still send
 	}
 	for _, i := range a.ifaces {
 		if i.tap != nil {
@@ -160,6 +167,7 @@ func (a *Agent) onTick() {
 	a.tables.Reclaim()
 	a.runChanges()
 	a.drainPunts() // in case a wake-up was refused by a full loop
+	a.catchUpBFD()
 }
 
 // retry tries again what is missing, ever more seldom.

@@ -39,7 +39,7 @@ func (a *Agent) setCard(t *event.Task, cfg wire.CardConfig) ([]string, error) {
 	if err := a.setInterfaces(breathe, cfg.Interfaces); err != nil {
 		return nil, err
 	}
-	a.refreshInterfaces()
+	a.refreshInterfaces() // and the BFD sessions on them
 	for _, p := range a.ports {
 		a.tellPort(p)
 	}
@@ -72,6 +72,9 @@ func (a *Agent) check(cfg *wire.CardConfig) error {
 	}
 	if cfg.Workers < 0 || cfg.Workers > maxWorkers {
 		errs = append(errs, fmt.Errorf("%d workers: want 1 to %d", cfg.Workers, maxWorkers))
+	}
+	for i := range cfg.BFD {
+		errs = append(errs, checkBFD(&cfg.BFD[i], a.opt.Card))
 	}
 	for _, p := range cfg.Ports {
 		if p.ID.Card() != a.opt.Card || p.Device == "" {

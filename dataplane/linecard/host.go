@@ -278,6 +278,7 @@ func (a *Agent) refreshInterfaces() {
 	}
 	a.refreshNeighbors()
 	a.effects()
+	a.refreshBFD(list)
 	for _, i := range a.ifaces { // last: the kernel may take its time
 		a.refreshCarrier(i)
 	}

@@ -152,7 +152,7 @@ func (a *Agent) addWorker(p *plane, u *xdp.Umem) error {
 	r := a.tables.NewReader()
 	p.readers = append(p.readers, r)
 	w, err := worker.New(worker.Config{
-		Pool: u.Pool(), Reader: r, Punts: p.punts, Captures: p.captures, Now: a.now,
+		Pool: u.Pool(), Reader: r, Punts: p.punts, BFD: a.bfd.runner.Queue, Captures: p.captures, Now: a.now,
 		Pipeline: func(pool *graph.Pool, s pipeline.Sink) worker.Pipeline { return pipeline.New(a.state, pool, s) },
 		Gone: func(id fib.PortID, err error) {
 			_ = a.links.Post(func() { a.portFailed(id, err) })

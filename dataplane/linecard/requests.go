@@ -21,6 +21,9 @@ func (a *Agent) accept(s *session.Session) session.Handler {
 	for _, p := range a.ports {
 		_ = s.SendJSON(wire.PortEvent, a.portStatus(p, a.interfaceCounters()))
 	}
+	for _, st := range a.bfd.last {
+		_ = s.SendJSON(wire.BFDEvent, st)
+	}
 	return client{a}
 }
 
@@ -106,6 +109,8 @@ func (a *Agent) answer(s *session.Session, m session.Message) (any, error) {
 		return a.portList(), nil
 	case wire.GetDrops:
 		return a.dropList(), nil
+	case wire.GetBFD:
+		return a.bfdList()
 	case wire.GetFIBStats:
 		return a.fibStats(), nil
 	case wire.GetFIB:

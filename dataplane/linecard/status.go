@@ -112,7 +112,7 @@ func (a *Agent) dropList() wire.DropList {
 		lists = append(lists, []graph.DropCount{{Node: "capture", Reason: "slow-reader",
 			Help: "not captured: the reader does not keep up", Count: a.capLost + a.plane.captures.Lost()}})
 	}
-	lists = append(lists, a.policerDrops(), a.portDrops(), a.hostDrops())
+	lists = append(lists, a.policerDrops(), a.portDrops(), a.hostDrops(), a.bfd.drops.Append(nil))
 	out := wire.DropList{Card: a.opt.Card, Drops: []wire.Drop{}}
 	for _, d := range graph.MergeDrops(lists...) {
 		out.Drops = append(out.Drops, wire.Drop{Node: d.Node, Reason: d.Reason, Count: d.Count, Help: d.Help})

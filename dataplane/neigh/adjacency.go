@@ -72,6 +72,7 @@ type Adjacency struct {
 	mode    atomic.Uint32
 	used    atomic.Uint32
 	dead    bool // the control goroutine's
+	cut     bool // as SetPath says; the control goroutine's
 }
 
 // Rewrite is the header to send with; nil if the neighbour is not resolved.
@@ -81,8 +82,8 @@ func (a *Adjacency) Rewrite() *Rewrite { return a.rewrite.Load() }
 func (a *Adjacency) Mode() Mode { return Mode(a.mode.Load()) }
 
 // Dead tells the control goroutine that the neighbour can't be reached: its interface
-// is down, or it has not answered. One that was never asked is not dead.
-func (a *Adjacency) Dead() bool { return a.dead }
+// is down, it has not answered, or the path has failed. One that was never asked is not dead.
+func (a *Adjacency) Dead() bool { return a.dead || a.cut }
 
 // Use notes that packets go this way: such a neighbour is probed when it grows
 // old, and an unused one is forgotten.

@@ -163,6 +163,7 @@ type Table struct {
 	elsewhere func(in *ethernet.Entry, to netip.Addr) bool
 	questions map[Key]time.Time // of the host stack
 	conflicts map[Key]Conflict  // at most one for each own address
+	cuts      map[Key]struct{}  // neighbours whose path has failed
 	out       []Output
 }
 
@@ -172,7 +173,7 @@ func New(l Limits) *Table {
 	return &Table{
 		limits: l, cache: NewCache(), ifaces: none, entries: make(map[Key]*entry),
 		links: make(map[fib.InterfaceID]*link), static: make(map[Key]header.MAC),
-		questions: make(map[Key]time.Time), conflicts: make(map[Key]Conflict),
+		questions: make(map[Key]time.Time), conflicts: make(map[Key]Conflict), cuts: make(map[Key]struct{}),
 		drops: graph.NewDrops("neighbor", dropReasons),
 	}
 }
@@ -189,7 +190,32 @@ func (t *Table) die(e *entry, dead bool) {
 	if e.adj.dead == dead {
 		return
 	}
+	was := e.adj.Dead()
 	e.adj.dead = dead
+	t.lived(e, was)
+}
+
+// SetPath tells that the path to a neighbour has failed, or works again, whether
+// the neighbour is known or not: it is dead for groups, but packets that have no other
+// way still go there.
+func (t *Table) SetPath(k Key, failed bool) {
+	if failed {
+		t.cuts[k] = struct{}{}
+	} else {
+		delete(t.cuts, k)
+	}
+	if e := t.entries[k]; e != nil && e.adj.cut != failed {
+		was := e.adj.Dead()
+		e.adj.cut = failed
+		t.lived(e, was)
+	}
+}
+
+// lived tells of a neighbour that was dead before, or was not, if that has changed.
+func (t *Table) lived(e *entry, was bool) {
+	if e.adj.Dead() == was {
+		return
+	}
 	if e.pins > 0 && t.watch != nil {
 		t.watch(&e.adj)
 	}
@@ -236,6 +262,7 @@ func (t *Table) find(now time.Time, k Key, force bool) *entry {
 	}
 	e := &entry{since: now, used: now, heap: -1, state: FailedState}
 	e.adj.Key = k
+	_, e.adj.cut = t.cuts[k]
 	t.entries[k] = e
 	t.learned++
 	l.entries++

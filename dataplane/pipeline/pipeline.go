@@ -133,7 +133,7 @@ func (p *Pipeline) route(v4, v6 *graph.Vector) {
 }
 
 // HostInput routes IP packets of the router itself: each has VRF set, its Data
-// is the IP packet, and Out is 0 or, for an IPv6 link-local destination, the egress interface.
+// is the IP packet, and Out is 0 or, for a neighbour on the link, the egress interface.
 // v is emptied.
 func (p *Pipeline) HostInput(now int64, v *graph.Vector) {
 	p.begin(now)
@@ -143,11 +143,13 @@ func (p *Pipeline) HostInput(now int64, v *graph.Vector) {
 		switch {
 		case len(q.Data) < header.IPv4Len:
 			p.inject.Drop(q, dropInjectRunt)
+		case q.Out != 0 && header.IPv4(q.Data).IsValid():
+			p.fwd4.To(q, neigh.Key4(q.Out, header.IPv4(q.Data).Dst32()))
 		case q.Data[0]>>4 == 4:
 			p.host4.Push(q)
 		case q.Data[0]>>4 != 6:
 			p.inject.Drop(q, dropHostVersion)
-		case q.Out != 0 && header.IPv6(q.Data).IsValid() && header.IPv6(q.Data).Dst().IsLinkLocalUnicast():
+		case q.Out != 0 && header.IPv6(q.Data).IsValid():
 			hi, lo := header.IPv6(q.Data).Dst64()
 			p.fwd6.To(q, neigh.Key{Interface: q.Out, Hi: hi, Lo: lo})
 		default:

@@ -103,6 +103,13 @@ func (sp *SlowPath) HostFrame(now time.Time, in fib.InterfaceID, frame []byte) {
 	}
 }
 
+// SetPath tells that the path to a neighbour has failed, or works again: groups
+// leave it, whatever ARP or ND say.
+func (sp *SlowPath) SetPath(now time.Time, out fib.InterfaceID, neighbor netip.Addr, failed bool) {
+	sp.at(now)
+	sp.state.neigh.SetPath(neigh.KeyOf(out, neighbor), failed)
+}
+
 // Conflicts lists other stations that claim own addresses.
 func (sp *SlowPath) Conflicts(now time.Time) []neigh.Conflict { return sp.state.neigh.Conflicts(now) }
 
@@ -135,7 +142,7 @@ func (sp *SlowPath) Punted(now time.Time, m punt.Meta, frame []byte) {
 	switch m.Reason {
 	case punt.ToARP, punt.ToND:
 		sp.discovery(now, m, frame, packet)
-	case punt.ToLocal, punt.ToGroup:
+	case punt.ToLocal, punt.ToGroup, punt.ToBFD: // BFD comes here on a card that has none
 		sp.deliver(m.In, frame, packet)
 	case punt.NeedNeighbor:
 		sp.resolve(now, m, frame, packet)

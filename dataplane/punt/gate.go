@@ -21,6 +21,8 @@ var gateReasons = []graph.DropReason{
 	{Name: "policed-exception", Help: "too many packets to fragment at a time"},
 	{Name: "policed-unresolved", Help: "too many packets for unresolved neighbours at a time: a scan of a connected prefix?"},
 	{Name: "policed-multicast", Help: "link-local multicast or broadcast above the rate of its class"},
+	{Name: "policed-bfd", Help: "BFD of neighbors on the link above the rate of its class"},
+	{Name: "policed-bfd-multihop", Help: "BFD from several hops away above the rate of its class"},
 }
 
 // NewGate makes a worker's gate.

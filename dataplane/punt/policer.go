@@ -23,6 +23,9 @@ var Default = [NumClasses]Rate{
 	Exception:  {2000, 200},
 	Unresolved: {2000, 500},
 	Multicast:  {1000, 200},
+	// A thousand sessions of 20 ms.
+	BFD:         {50000, 2000},
+	BFDMultihop: {20000, 1000},
 }
 
 // policer is a token bucket in its GCRA form: one word, so that all

@@ -16,18 +16,20 @@ type Class uint8
 
 // The classes.
 const (
-	ARP        Class = iota
-	ND               // neighbour and router discovery
-	LocalBGP         // to the router: TCP port 179
-	LocalICMP        // to the router: ICMP, ICMPv6 but ND
-	LocalOther       // to the router: the rest
-	Exception        // to be answered with an ICMP error, or to be fragmented
-	Unresolved       // waits for the neighbour's link-layer address
-	Multicast        // link-local multicast and broadcast for the host stack
+	ARP         Class = iota
+	ND                // neighbour and router discovery
+	LocalBGP          // to the router: TCP port 179
+	LocalICMP         // to the router: ICMP, ICMPv6 but ND
+	LocalOther        // to the router: the rest
+	Exception         // to be answered with an ICMP error, or to be fragmented
+	Unresolved        // waits for the neighbour's link-layer address
+	Multicast         // link-local multicast and broadcast for the host stack
+	BFD               // of a neighbour on the link: its TTL says so
+	BFDMultihop       // of a neighbour further away
 	NumClasses
 )
 
-var classNames = [NumClasses]string{"arp", "nd", "local-bgp", "local-icmp", "local-other", "exception", "unresolved", "multicast"}
+var classNames = [NumClasses]string{"arp", "nd", "local-bgp", "local-icmp", "local-other", "exception", "unresolved", "multicast", "bfd", "bfd-multihop"}
 
 func (c Class) String() string {
 	if c < NumClasses {
@@ -52,11 +54,12 @@ const (
 	NoRoute                      // ICMP: net unreachable, no route
 	Rejected                     // ICMP: administratively prohibited
 	BeyondScope                  // ICMPv6: beyond scope of source address
+	ToBFD                        // BFD for the router: to the card's sessions, not to the slow path
 	NumReasons
 )
 
 var reasonNames = [NumReasons]string{"arp", "nd", "local", "group", "need-neighbor", "neighbor-failed",
-	"ttl-expired", "too-big", "no-route", "rejected", "beyond-scope"}
+	"ttl-expired", "too-big", "no-route", "rejected", "beyond-scope", "bfd"}
 
 func (r Reason) String() string {
 	if r < NumReasons {

@@ -108,10 +108,14 @@ func (s *sink) Fabric(card fib.CardID, p *graph.Packet, h pipeline.FabricHeader)
 // Punt copies a packet to the slow path's queue.
 func (s *sink) Punt(p *graph.Packet, m punt.Meta) {
 	w := (*Worker)(s)
+	q := w.punts
+	if m.Reason == punt.ToBFD && w.bfd != nil {
+		q = w.bfd
+	}
 	switch {
-	case len(p.Data) > w.punts.Size():
+	case len(p.Data) > q.Size():
 		w.drops.Add(dropTooLong)
-	case !w.punts.Push(m, p.Data):
+	case !q.Push(m, p.Data):
 		w.drops.Add(dropPunt)
 	}
 	w.pool.Put(p)

@@ -44,7 +44,7 @@ func (w *Worker) sleep() {
 }
 
 func (w *Worker) waiting() bool {
-	return w.stopping.Load() || w.asked.Load() || w.inject.Len() > 0 || w.host.Len() > 0 || w.hand.Len() > 0
+	return w.stopping.Load() || w.asked.Load() || w.inject.Len() > 0 || w.first.Len() > 0 || w.host.Len() > 0 || w.hand.Len() > 0
 }
 
 // bellsOn asks all producers to ring; it reports false, and takes that back,

@@ -37,6 +37,7 @@ type Config struct {
 	Reader   Reader      // the worker's alone
 	Pipeline func(*graph.Pool, pipeline.Sink) Pipeline
 	Punts    *Queue[punt.Meta] // to the event loop; shared by all workers
+	BFD      *Queue[punt.Meta] // to the BFD sessions; shared; nil: none, it is punted
 	Captures *Captures         // shared; nil: none
 	Now      func() int64      // monotonic nanoseconds
 	// Gone is told, on the worker's goroutine, that a port has failed and is
@@ -48,6 +49,12 @@ type Config struct {
 // stack, or from another worker, fits while this one is not scheduled for some milliseconds.
 // The memory, 3.7 MB a queue with small buffers, is there once it has been used.
 const queueSlots = 2048
+
+// The queue of Urgently: a few hundred short packets, which nothing else can crowd out.
+const (
+	firstSlots = 512
+	firstSize  = 512
+)
 
 // hostMeta goes with an IP packet of the host stack, or of the slow path.
 type hostMeta struct {
@@ -66,6 +73,7 @@ type Worker struct {
 	pipe   Pipeline
 	reader Reader
 	punts  *Queue[punt.Meta]
+	bfd    *Queue[punt.Meta]
 	caps   *Captures
 	now    func() int64
 	gone   func(fib.PortID, error)
@@ -77,6 +85,7 @@ type Worker struct {
 
 	inject *Queue[fib.InterfaceID]
 	host   *Queue[hostMeta]
+	first  *Queue[hostMeta] // of Urgently
 	hand   *Queue[handover]
 
 	mu       sync.Mutex
@@ -129,12 +138,13 @@ func New(c Config) (*Worker, error) {
 		return nil, fmt.Errorf("make eventfd: %w", err)
 	}
 	w := &Worker{
-		pool: c.Pool, reader: c.Reader, punts: c.Punts, caps: c.Captures, now: c.Now, gone: c.Gone,
+		pool: c.Pool, reader: c.Reader, punts: c.Punts, bfd: c.BFD, caps: c.Captures, now: c.Now, gone: c.Gone,
 		egress: make(map[fib.PortID]*port), links: make(map[fib.CardID]*Link),
 		event: fd, stale: true, drops: newDrops(),
 	}
 	w.inject = NewQueue[fib.InterfaceID](queueSlots, c.Pool.Room(), w.Wake)
 	w.host = NewQueue[hostMeta](queueSlots, c.Pool.Room(), w.Wake)
+	w.first = NewQueue[hostMeta](firstSlots, firstSize, w.Wake)
 	w.hand = NewQueue[handover](queueSlots, c.Pool.Room(), w.Wake)
 	w.pipe = c.Pipeline(c.Pool, (*sink)(w))
 	return w, nil
@@ -162,6 +172,7 @@ func (w *Worker) Stop() error {
 	}
 	w.inject.Close()
 	w.host.Close()
+	w.first.Close()
 	w.hand.Close()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -218,6 +229,12 @@ func (w *Worker) Inject(out fib.InterfaceID, frame []byte, wait bool) bool {
 // from the slow path. out is the egress interface of a link-local destination, else 0.
 func (w *Worker) Host(vrf fib.VRF, out fib.InterfaceID, packet []byte, wait bool) bool {
 	return push(w, w.host, hostMeta{vrf, out}, packet, wait)
+}
+
+// Urgently is Host for short packets that must not wait behind others: BFD. It
+// never waits; a full queue is a counted drop.
+func (w *Worker) Urgently(vrf fib.VRF, out fib.InterfaceID, packet []byte) bool {
+	return push(w, w.first, hostMeta{vrf, out}, packet, false)
 }
 
 func push[M any](w *Worker, q *Queue[M], m M, frame []byte, wait bool) bool {
@@ -281,14 +298,14 @@ func (w *Worker) obey() {
 func (w *Worker) round() int {
 	now := w.now()
 	w.at = now
-	n := 0
+	n := w.fromHost(now, w.first)
 	for _, p := range w.ports {
 		n += w.receive(now, p)
 	}
 	for _, c := range w.consumers {
 		n += w.fromFabric(now, c)
 	}
-	n += w.fromHost(now)
+	n += w.fromHost(now, w.host)
 	n += w.fromInject()
 	n += w.fromHandover()
 	w.flush()
@@ -342,11 +359,11 @@ func (w *Worker) fromFabric(now int64, c *fabric.Consumer) int {
 	return n
 }
 
-func (w *Worker) fromHost(now int64) int {
+func (w *Worker) fromHost(now int64, q *Queue[hostMeta]) int {
 	w.v.N = 0
 	var m hostMeta
 	for w.v.N < graph.VectorSize {
-		p := take(w, w.host, &m)
+		p := take(w, q, &m)
 		if p == nil {
 			break
 		}
