@@ -115,4 +115,5 @@ type PeerList struct {
 type PeerReset struct {
 	Address netip.Addr `json:"address"`
 	Soft    bool       `json:"soft,omitempty"`
+	Reason  string     `json:"reason,omitempty"` // told to the neighbour, and shown
 }

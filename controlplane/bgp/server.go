@@ -164,10 +164,10 @@ func (s *server) applyPeers(cfg wire.SpeakerConfig) error {
 		errs = append(errs, wrapPeer("add", p.Address, s.bgp.AddPeer(ctx, &api.AddPeerRequest{Peer: apiPeer(&cfg, p, cfg.Restarting)})))
 	}
 	for _, a := range d.softIn {
-		errs = append(errs, s.reset(a, true, api.ResetPeerRequest_DIRECTION_IN))
+		errs = append(errs, s.reset(a, true, api.ResetPeerRequest_DIRECTION_IN, ""))
 	}
 	for _, a := range d.softOut {
-		errs = append(errs, s.reset(a, true, api.ResetPeerRequest_DIRECTION_OUT))
+		errs = append(errs, s.reset(a, true, api.ResetPeerRequest_DIRECTION_OUT, ""))
 	}
 	s.cfg = cfg
 	return errors.Join(errs...)
@@ -187,8 +187,8 @@ func (s *server) removePeer(ctx context.Context, p wire.SpeakerPeer) error {
 }
 
 // reset clears a session, or with soft evaluates its routes again. A neighbour
-// held down above its prefix limit is let in again.
-func (s *server) reset(a netip.Addr, soft bool, dir api.ResetPeerRequest_Direction) error {
+// held down above its prefix limit is let in again. The reason is told to the neighbour (RFC 9003).
+func (s *server) reset(a netip.Addr, soft bool, dir api.ResetPeerRequest_Direction, reason string) error {
 	if s.bgp == nil {
 		return errors.New("reset neighbour: BGP is not running")
 	}
@@ -201,7 +201,7 @@ func (s *server) reset(a netip.Addr, soft bool, dir api.ResetPeerRequest_Directi
 		_, err := s.bgp.UpdatePeer(context.Background(), &api.UpdatePeerRequest{Peer: apiPeer(&s.cfg, p, false)})
 		return wrapPeer("reset", a, err)
 	}
-	err := s.bgp.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: a.String(), Soft: soft, Direction: dir})
+	err := s.bgp.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: a.String(), Soft: soft, Direction: dir, Communication: reason})
 	return wrapPeer("reset", a, err)
 }
 

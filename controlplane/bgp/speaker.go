@@ -363,8 +363,11 @@ func (s *Speaker) resetPeer(r wire.PeerReset, reply func(any, error)) error {
 	}
 	if !r.Soft {
 		p.limited = false
+		if p.status.State == established {
+			p.why = r.Reason
+		}
 	}
-	s.enqueue(func() error { return s.srv.reset(r.Address, r.Soft, resetBoth) }, func(err error) { reply(struct{}{}, err) })
+	s.enqueue(func() error { return s.srv.reset(r.Address, r.Soft, resetBoth, r.Reason) }, func(err error) { reply(struct{}{}, err) })
 	return nil
 }
 

@@ -15,7 +15,8 @@ import (
 type peerState struct {
 	cfg     wire.SpeakerPeer
 	status  wire.PeerStatus
-	limited bool // held down above its prefix limit
+	limited bool   // held down above its prefix limit
+	why     string // the reason that the next end of the session was asked for with
 }
 
 func newPeerState(p wire.SpeakerPeer, now time.Time) *peerState {
@@ -61,6 +62,8 @@ func (s *peerState) news(n peerNews, now time.Time) bool {
 	switch {
 	case n.limited:
 		reason = fmt.Sprintf("more than %d prefixes; reset the neighbour to try again", s.cfg.MaxPrefixes)
+	case n.reason != "" && s.why != "":
+		reason, s.why = s.why, ""
 	case n.reason != "":
 		reason = n.reason
 	}

@@ -52,6 +52,7 @@ func (v *VRF) fillDefaults() {
 		setIfZero(&v.Static[i].Distance, max(v.Distances.Static, DefaultStaticDistance))
 		for j := range v.Static[i].Via {
 			setIfZero(&v.Static[i].Via[j].Weight, 1)
+			v.Static[i].Via[j].BFD.fillDefaults()
 		}
 	}
 	if v.Limit.Routes != 0 {
@@ -69,6 +70,7 @@ func (v *VRF) fillDefaults() {
 	}
 	for i := range b.Neighbors {
 		n := &b.Neighbors[i]
+		n.BFD.fillDefaults()
 		setIfZero(&n.HoldTime, DefaultHoldTime)
 		setIfZero(&n.Port, DefaultBGPPort)
 		if len(n.Families) == 0 {

@@ -154,6 +154,7 @@ type Via struct {
 	VRF       string     `yaml:"vrf,omitempty"` // of the next hop; default: the route's
 	Weight    uint8      `yaml:"weight,omitempty"`
 	Backup    bool       `yaml:"backup,omitempty"` // carries flows only while no other next hop can
+	BFD       *BFD       `yaml:"bfd,omitempty"`    // the next hop is usable while the session is up
 }
 
 // BGP is the speaker of a VRF.
@@ -193,4 +194,5 @@ type BGPNeighbor struct {
 	NextHopSelf  bool          `yaml:"next-hop-self,omitempty"`
 	MaxPrefixes  uint32        `yaml:"max-prefixes,omitempty"`
 	Shutdown     bool          `yaml:"shutdown,omitempty"`
+	BFD          *BFD          `yaml:"bfd,omitempty"`
 }

@@ -55,6 +55,7 @@ func (v *validator) validate() {
 			v.checkBGP(v.vrfPath(i)+".bgp", &v.c.VRFs[i])
 		}
 	}
+	v.checkBFDs()
 }
 
 // vrfPath is the path of the VRF in the file: the default VRF that was not

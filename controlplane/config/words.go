@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -167,6 +168,7 @@ func Redacted(c *Config) *Config {
 	out := *c
 	out.VRFs = append([]VRF(nil), c.VRFs...)
 	for i := range out.VRFs {
+		out.VRFs[i].Static = redactStatics(out.VRFs[i].Static)
 		if out.VRFs[i].BGP == nil {
 			continue
 		}
@@ -176,8 +178,28 @@ func Redacted(c *Config) *Config {
 			if b.Neighbors[j].Password != "" {
 				b.Neighbors[j].Password = "********"
 			}
+			b.Neighbors[j].BFD = b.Neighbors[j].BFD.redacted()
 		}
 		out.VRFs[i].BGP = &b
 	}
 	return &out
+}
+
+// redactStatics copies only what has a secret.
+func redactStatics(list []Static) []Static {
+	copied := false
+	for i := range list {
+		for j := range list[i].Via {
+			b := list[i].Via[j].BFD
+			if b.redacted() == b {
+				continue
+			}
+			if !copied {
+				list, copied = slices.Clone(list), true
+			}
+			list[i].Via = slices.Clone(list[i].Via)
+			list[i].Via[j].BFD = b.redacted()
+		}
+	}
+	return list
 }

@@ -107,6 +107,13 @@ func (c *Client) ClearNeighbors(ctx context.Context, q NeighborQuery) (Done, err
 	return ask[Done](ctx, c, http.MethodDelete, "/v1/neighbors", q.values(), nil)
 }
 
+// BFD asks for the BFD sessions of a VRF, or with an empty name of all.
+func (c *Client) BFD(ctx context.Context, vrf string) (BFD, error) {
+	f := fields{}
+	f.str("vrf", vrf)
+	return get[BFD](ctx, c, "/v1/bfd", url.Values(f))
+}
+
 // BGP asks for the speaker of a VRF, or with an empty name for all.
 func (c *Client) BGP(ctx context.Context, vrf string) (BGP, error) {
 	f := fields{}

@@ -363,6 +363,35 @@ type Speaker struct {
 	Error     string            `json:"error,omitempty"` // why Peers is not known
 }
 
+// BFD shows the BFD sessions, by card, VRF and neighbor.
+type BFD struct {
+	Sessions []BFDSession `json:"sessions"`
+	Cards    []BFDCard    `json:"cards"`
+}
+
+// BFDSession is one BFD session.
+type BFDSession struct {
+	Card          uint16   `json:"card"`
+	VRFName       string   `json:"vrf"`
+	InterfaceName string   `json:"interface,omitempty"` // none: several hops
+	Clients       []string `json:"clients"`             // "bgp", "static 10.0.0.0/8"
+	wire.BFDStatus
+}
+
+// BFDCard is what a card counts beside the sessions.
+type BFDCard struct {
+	Card     uint16      `json:"card"`
+	Sessions int         `json:"sessions"`
+	Up       int         `json:"up"`
+	Sent     uint64      `json:"sent"`
+	Received uint64      `json:"received"`
+	Echoes   uint64      `json:"echoes"` // echo packets reflected
+	LateMost int64       `json:"late_most_us"`
+	LateLong uint64      `json:"late_over_5ms"`
+	Drops    []wire.Drop `json:"drops"`
+	Error    string      `json:"error,omitempty"` // why nothing is known
+}
+
 // Bus shows the bus: its bindings, and links and nodes as the routing engine
 // sees them.
 type Bus struct {

@@ -90,7 +90,10 @@ func (r *Router) commit(old, next *config.Config) {
 	list, removals := planRIB(old, next, func(f *config.Interface) bool {
 		st, _ := r.cards.state(f.Number())
 		return st.up
+	}, func(c *config.Config) usableVia {
+		return func(v *config.VRF, via *config.Via) bool { return r.bfd.usable(c, v, via) }
 	})
+	r.bfd.configure(next)
 	r.routes.apply(list...)
 	r.configureCards()
 	r.speakers.configure(planSpeakers(next))

@@ -27,6 +27,8 @@ type cards struct {
 	pub    *fibsync.Publisher
 	pump   func()
 	onPort func(*card) // its ports are known or have changed
+	onBFD  func(fib.CardID, wire.BFDStatus)
+	onLost func(fib.CardID)
 	m      map[fib.CardID]*card
 	member *member.Table
 	turned map[fib.CardID]string // why the last one that came was turned away
@@ -256,6 +258,7 @@ func (s *cards) lost(c *card, err error) {
 	c.sess, c.known = nil, false
 	s.member.Left(s.h.Loop().Now(), c.id, reason)
 	s.pub.Detach(c.id)
+	s.onLost(c.id)
 	if c.capture != nil {
 		close(c.capture.frames)
 		c.capture = nil
@@ -335,6 +338,11 @@ func (x cardSession) Receive(_ *session.Session, m session.Message) {
 			x.s.log.Info("port", "card", x.c.id, "device", p.Device, "up", p.Up, "reason", p.Reason)
 			x.c.ports[p.ID] = p
 			x.s.refresh(x.c)
+		}
+	case wire.BFDEvent:
+		var st wire.BFDStatus
+		if err = wire.DecodeKind(m.Kind, m.Body, &st); err == nil {
+			x.s.onBFD(x.c.id, st)
 		}
 	case wire.CaptureFrame:
 		if x.c.capture != nil {

@@ -130,6 +130,7 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 		}
 		cards[w.Card] = w
 	}
+	planBFD(c, cards)
 	return cards
 }
 
@@ -259,35 +260,48 @@ type staticKey struct {
 	distance uint8
 }
 
-func staticsOf(c *config.Config) map[staticKey]rib.StaticRoute {
+// usableVia tells whether a static route's next hop may be used now.
+type usableVia func(*config.VRF, *config.Via) bool
+
+func staticsOf(c *config.Config, usable usableVia) map[staticKey]rib.StaticRoute {
 	m := map[staticKey]rib.StaticRoute{}
 	for i := range c.VRFs {
 		v := &c.VRFs[i]
-		for _, s := range v.Static {
-			r := rib.StaticRoute{Prefix: s.Prefix, Distance: max(s.Distance, rib.DistanceStatic), Tag: s.Tag}
-			switch {
-			case s.Blackhole:
-				r.Kind = fib.Blackhole
-			case s.Reject:
-				r.Kind = fib.Reject
+		for j := range v.Static {
+			if k, r, ok := staticOf(c, v, &v.Static[j], usable); ok {
+				m[k] = r
 			}
-			for _, via := range s.Via {
-				r.Vias = append(r.Vias, viaOf(c, via.Address, via.Interface, via.VRF, via.Weight))
-				r.Vias[len(r.Vias)-1].Backup = via.Backup
-			}
-			for _, x := range s.Track {
-				r.Tracks = append(r.Tracks, viaOf(c, x.Address, x.Interface, x.VRF, 0))
-			}
-			m[staticKey{v.Number(), s.Prefix, r.Distance}] = r
 		}
 	}
 	return m
 }
 
+// staticOf makes a static route; ok is false if none of its next hops may be used.
+func staticOf(c *config.Config, v *config.VRF, s *config.Static, usable usableVia) (k staticKey, r rib.StaticRoute, ok bool) {
+	r = rib.StaticRoute{Prefix: s.Prefix, Distance: max(s.Distance, rib.DistanceStatic), Tag: s.Tag}
+	switch {
+	case s.Blackhole:
+		r.Kind = fib.Blackhole
+	case s.Reject:
+		r.Kind = fib.Reject
+	}
+	for i := range s.Via {
+		if via := &s.Via[i]; usable == nil || usable(v, via) {
+			r.Vias = append(r.Vias, viaOf(c, via.Address, via.Interface, via.VRF, via.Weight))
+			r.Vias[len(r.Vias)-1].Backup = via.Backup
+		}
+	}
+	for _, x := range s.Track {
+		r.Tracks = append(r.Tracks, viaOf(c, x.Address, x.Interface, x.VRF, 0))
+	}
+	return staticKey{v.Number(), s.Prefix, r.Distance}, r, len(s.Via) == 0 || len(r.Vias) > 0
+}
+
 // planRIB makes the RIB's updates between two configurations. up tells which
-// interfaces have a running port. The removals come last, when nothing uses the
+// interfaces have a running port, usable which next hops of a configuration's
+// static routes may be used (nil: all). The removals come last, when nothing uses the
 // VRFs any more.
-func planRIB(old, next *config.Config, up func(*config.Interface) bool) (list, removals []rib.Update) {
+func planRIB(old, next *config.Config, up func(*config.Interface) bool, usable func(*config.Config) usableVia) (list, removals []rib.Update) {
 	was, is := vrfNumbers(old), vrfNumbers(next)
 	for id := range is {
 		list = append(list, rib.AddVRF{VRF: id})
@@ -306,7 +320,10 @@ func planRIB(old, next *config.Config, up func(*config.Interface) bool) (list, r
 	for i := range next.Interfaces {
 		list = append(list, setInterface(next, &next.Interfaces[i], up(&next.Interfaces[i])))
 	}
-	before, after := staticsOf(old), staticsOf(next)
+	if usable == nil {
+		usable = func(*config.Config) usableVia { return nil }
+	}
+	before, after := staticsOf(old, usable(old)), staticsOf(next, usable(next))
 	for k := range before {
 		if _, ok := after[k]; !ok && is[k.vrf] {
 			list = append(list, rib.DeleteStatic{VRF: k.vrf, Prefix: k.prefix, Distance: k.distance})

@@ -40,7 +40,7 @@ interfaces:
 `
 
 func applied(table *rib.Table, old, next *config.Config, up map[string]bool) {
-	list, gone := planRIB(old, next, func(f *config.Interface) bool { return up[f.Name] })
+	list, gone := planRIB(old, next, func(f *config.Interface) bool { return up[f.Name] }, nil)
 	table.Apply(append(list, gone...)...)
 	for table.More() {
 		table.Apply()

@@ -104,12 +104,12 @@ interfaces:
 	table := rib.New(rib.Options{})
 	empty := &config.Config{}
 	up := func(*config.Interface) bool { return true }
-	list, gone := planRIB(empty, old, up)
+	list, gone := planRIB(empty, old, up, nil)
 	table.Apply(append(list, gone...)...)
 	if n, _ := table.Count(7); n != 7 {
 		t.Errorf("%d routes at first", n)
 	}
-	list, gone = planRIB(old, next, up)
+	list, gone = planRIB(old, next, up, nil)
 	var sets, deletes int
 	for _, u := range list {
 		switch u := u.(type) {

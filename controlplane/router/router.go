@@ -53,6 +53,7 @@ type Router struct {
 	speakers *speakers
 	modules  *modules
 	nodes    *nodes
+	bfd      *bfdStates
 
 	cfg      *config.Config // in force
 	names    names
@@ -77,12 +78,13 @@ func New(opt Options) *Router {
 		ifUp: map[fib.InterfaceID]bool{}, macs: map[fib.InterfaceID]string{},
 	}
 	r.routes = &routes{log: opt.Log, h: normal, table: rib.New(rib.Options{History: changeLog}), pub: fibsync.NewPublisher()}
-	r.cards = &cards{log: opt.Log, h: high, pub: r.routes.pub, pump: r.routes.pump, onPort: r.portsChanged, m: map[fib.CardID]*card{}, member: member.New(), turned: map[fib.CardID]string{}}
+	r.cards = &cards{log: opt.Log, h: high, pub: r.routes.pub, pump: r.routes.pump, onPort: r.portsChanged, onBFD: r.bfdChanged, onLost: r.bfdLost, m: map[fib.CardID]*card{}, member: member.New(), turned: map[fib.CardID]string{}}
 	r.speakers = &speakers{
 		log: opt.Log, high: r.timers, normal: normal, routes: r.routes, m: map[fib.VRF]*speaker{},
 		onSynced: func(v fib.VRF) { r.checkGate(r.gate.done(speakerKey(v))) },
 	}
 	r.routes.onBest, r.routes.onRoom = r.speakers.best, r.speakers.resend
+	r.bfd = newBFDStates()
 	r.modules = &modules{log: opt.Log, h: r.timers}
 	r.nodes = &nodes{log: opt.Log, m: map[uint32]*session.Session{}}
 	return r
