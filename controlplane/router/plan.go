@@ -291,6 +291,11 @@ func staticOf(c *config.Config, v *config.VRF, s *config.Static, usable usableVi
 			r.Vias[len(r.Vias)-1].Backup = via.Backup
 		}
 	}
+	if !slices.ContainsFunc(r.Vias, func(via rib.Via) bool { return !via.Backup }) {
+		for i := range r.Vias { // what is left is no backup of anything
+			r.Vias[i].Backup = false
+		}
+	}
 	for _, x := range s.Track {
 		r.Tracks = append(r.Tracks, viaOf(c, x.Address, x.Interface, x.VRF, 0))
 	}

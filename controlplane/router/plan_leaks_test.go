@@ -80,7 +80,7 @@ vrfs:
 			t.Errorf("without a word: %v", v.Hash)
 		}
 	}
-	for _, r := range staticsOf(c) {
+	for _, r := range staticsOf(c, nil) {
 		if len(r.Vias) != 2 || r.Vias[0].Backup || !r.Vias[1].Backup || r.Vias[0].Weight != 2 {
 			t.Errorf("next hops %+v", r.Vias)
 		}
