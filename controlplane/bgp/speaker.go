@@ -361,11 +361,16 @@ func (s *Speaker) resetPeer(r wire.PeerReset, reply func(any, error)) error {
 	if p == nil {
 		return fmt.Errorf("reset neighbour %v: not configured", r.Address)
 	}
+	if r.Reason != "" {
+		if p.status.State != established {
+			// There is nothing to end. GoBGP would keep the NOTIFICATION for the next session.
+			reply(struct{}{}, nil)
+			return nil
+		}
+		p.why = r.Reason
+	}
 	if !r.Soft {
 		p.limited = false
-		if p.status.State == established {
-			p.why = r.Reason
-		}
 	}
 	s.enqueue(func() error { return s.srv.reset(r.Address, r.Soft, resetBoth, r.Reason) }, func(err error) { reply(struct{}{}, err) })
 	return nil

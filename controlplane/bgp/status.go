@@ -70,6 +70,9 @@ func (s *peerState) news(n peerNews, now time.Time) bool {
 	if state == s.status.State && reason == s.status.LastError {
 		return false
 	}
+	if state == established {
+		s.why = ""
+	}
 	s.move(state, now)
 	s.status.LastError = reason
 	return true

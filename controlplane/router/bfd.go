@@ -107,10 +107,24 @@ func (r *Router) bfdChanged(card fib.CardID, st wire.BFDStatus) {
 		r.opt.Log.Info("BFD session", "card", uint16(card), "vrf", r.names.vrf(st.VRF), "peer", st.Peer, "state", st.State,
 			"diag", st.Diag, "remote", st.Remote, "failed", st.Failed, "removed", st.Removed)
 	}
-	if failed {
-		for _, peer := range b.peers[key] {
-			r.speakers.pathDown(st.VRF, peer)
-		}
+	switch {
+	case !failed:
+	case st.Diag == "neighbor signaled session down" && st.RemoteDiag == "none":
+		r.timers.After(renewal, func() { r.endBGP(key) })
+	default:
+		r.endBGP(key)
+	}
+}
+
+// renewal is how long BGP is left alone when a neighbour begins its session anew
+// without telling of a failure: some do, when their BGP has ended a moment ago. Ours
+// should have heard by then.
+const renewal = 200 * time.Millisecond
+
+// endBGP ends the BGP sessions whose path has failed.
+func (r *Router) endBGP(key config.BFDKey) {
+	for _, peer := range r.bfd.peers[key] {
+		r.speakers.pathDown(key.VRF, peer)
 	}
 }
 

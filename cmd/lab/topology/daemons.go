@@ -36,7 +36,7 @@ func (l *Lab) spec(name string) Node {
 }
 
 // StartPeers starts the daemons of a node that are not Godwit.
-func (l *Lab) StartPeers(_ context.Context, name string) error {
+func (l *Lab) StartPeers(ctx context.Context, name string) error {
 	n, h := l.spec(name), l.Node(name)
 	daemons := []struct {
 		name, config string
@@ -45,6 +45,7 @@ func (l *Lab) StartPeers(_ context.Context, name string) error {
 	}{
 		{"bird", n.Bird, h.birdArgs, birdFeed},
 		{"bgpd", n.FRR, h.frrArgs, frrFeed},
+		{"bfdd", n.BFDD, h.bfddArgs, nil},
 		{"openbgpd", n.OpenBGPD, h.openbgpdArgs, nil},
 		{"exabgp", n.ExaBGP, h.exabgpArgs, nil},
 		{"gobgpd", n.GoBGPD, h.gobgpdArgs, nil},
@@ -68,6 +69,11 @@ func (l *Lab) StartPeers(_ context.Context, name string) error {
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			return fmt.Errorf("write configuration of %s: %w", d.name, err)
 		}
+		if d.name == "bfdd" {
+			if err := h.startZebra(ctx, conf); err != nil {
+				return err
+			}
+		}
 		if _, err := h.Start(d.name, d.args(conf)...); err != nil {
 			return err
 		}
@@ -85,6 +91,30 @@ func (h *Host) frrArgs(conf string) []string {
 		"--vty_socket", h.Dir, "-P", "0", "--log", "stdout"}
 }
 
+// bfddArgs: bfdd and zebra, who tells it of interfaces, run as their own user.
+func (h *Host) bfddArgs(conf string) []string {
+	dir := h.frrDir()
+	return []string{"/usr/lib/frr/bfdd", "-f", conf, "-i", filepath.Join(dir, "bfdd.pid"), "-z", filepath.Join(dir, "zserv.api"),
+		"--vty_socket", dir, "--bfdctl", filepath.Join(dir, "bfdd.sock"), "-P", "0", "--log", "stdout"}
+}
+
+func (h *Host) frrDir() string { return filepath.Join(h.Dir, "frr") }
+
+// startZebra makes the folder of FRR's user, with the configuration in it that
+// bfdd will read, and starts zebra.
+func (h *Host) startZebra(ctx context.Context, conf string) error {
+	dir := h.frrDir()
+	if _, err := h.Exec(ctx, "install", "-d", "-o", "frr", "-g", "frrvty", dir); err != nil {
+		return err
+	}
+	if _, err := h.Exec(ctx, "chown", "frr", conf); err != nil {
+		return err
+	}
+	_, err := h.Start("zebra", "/usr/lib/frr/zebra", "-z", filepath.Join(dir, "zserv.api"), "-i", filepath.Join(dir, "zebra.pid"),
+		"--vty_socket", dir, "-P", "0", "--log", "stdout")
+	return err
+}
+
 func (h *Host) openbgpdArgs(conf string) []string { return []string{"openbgpd", "-d", "-f", conf} }
 
 func (h *Host) exabgpArgs(conf string) []string {
@@ -100,9 +130,18 @@ func (h *Host) Birdc(ctx context.Context, args ...string) (string, error) {
 	return h.Exec(ctx, append([]string{"birdc", "-s", filepath.Join(h.Dir, "bird.ctl")}, args...)...)
 }
 
-// Vtysh asks the FRR of the host.
+// Vtysh asks the bgpd of the host.
 func (h *Host) Vtysh(ctx context.Context, command string) (string, error) {
 	return h.Exec(ctx, "vtysh", "--vty_socket", h.Dir, "-d", "bgpd", "-c", command)
+}
+
+// VtyshBFD asks the bfdd of the host, or tells it: each command is a line of its terminal.
+func (h *Host) VtyshBFD(ctx context.Context, commands ...string) (string, error) {
+	args := []string{"vtysh", "--vty_socket", h.frrDir(), "-d", "bfdd"}
+	for _, c := range commands {
+		args = append(args, "-c", c)
+	}
+	return h.Exec(ctx, args...)
 }
 
 // StartGodwit starts the router of a node and returns at once.

@@ -34,6 +34,7 @@ type Node struct {
 	Godwit   string              `yaml:"godwit"`   // configuration file
 	Bird     string              `yaml:"bird"`     // configuration; {{feed}} includes the feed
 	FRR      string              `yaml:"frr"`      // bgpd's configuration; {{feed}} includes the feed
+	BFDD     string              `yaml:"bfdd"`     // configuration of FRR's bfdd
 	OpenBGPD string              `yaml:"openbgpd"` // configuration
 	ExaBGP   string              `yaml:"exabgp"`   // configuration
 	GoBGPD   string              `yaml:"gobgpd"`   // configuration (TOML)
