@@ -87,6 +87,13 @@ func twin() mgmt.Backend {
 		Drops: func(context.Context, uint16) (mgmt.Drops, error) {
 			return mgmt.Drops{Cards: []mgmt.CardDrops{{Card: 1, Drops: []wire.Drop{{Node: "ip4-input", Reason: "bad-checksum", Count: 3, Help: "header checksum is wrong"}, {Node: "ip4-input", Reason: "truncated"}}}, {Card: 2, Error: "no answer"}}}, nil
 		},
+		BFD: func(_ context.Context, vrf string) (mgmt.BFD, error) {
+			return mgmt.BFD{Sessions: []mgmt.BFDSession{{Card: 1, VRFName: "red", InterfaceName: "red-up", Clients: []string{"bgp", "static 10.0.0.0/8", "static 10.1.0.0/16", "static 10.2.0.0/16"},
+				BFDStatus: wire.BFDStatus{Peer: addr("10.0.0.2"), State: "down", Failed: true, Tx: time.Second, Rx: 50 * time.Millisecond, Detection: 150 * time.Millisecond,
+					Diag: "detection time expired", Age: 3 * time.Second, Sent: 10, Received: 9, Auth: "sha1", Discriminator: 77}},
+				{Card: 1, VRFName: "red", BFDStatus: wire.BFDStatus{Peer: addr("192.0.2.1"), State: "up", Age: time.Hour, Auth: "none", Diag: "none"}}},
+				Cards: []mgmt.BFDCard{{Card: 1, Sessions: 2, Up: 1, Sent: 10, Received: 9, LateMost: 731, Drops: []wire.Drop{{Reason: "ttl", Count: 4, Help: "from afar"}}}, {Card: 2, Error: "not connected"}}}, nil
+		},
 		Events: func(context.Context, string) (mgmt.Events, error) {
 			return mgmt.Events{Modules: []mgmt.ModuleEvents{{Module: "router", Stats: &event.Stats{Loop: "router"}}, {Module: "bgp-red", Error: "no answer"}}}, nil
 		},

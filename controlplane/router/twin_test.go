@@ -341,6 +341,12 @@ func (c *cardTwin) Receive(s *session.Session, m session.Message) {
 		if ack, ok := c.sub.Receive(m.Body); ok {
 			_ = s.SendJSON(wire.FIBAck, ack)
 		}
+	case wire.GetBFD:
+		l := wire.BFDList{Card: c.id, Sessions: []wire.BFDStatus{}, Drops: []wire.Drop{}}
+		for _, b := range c.cfg.BFD {
+			l.Sessions = append(l.Sessions, wire.BFDStatus{VRF: b.VRF, Interface: b.Interface, Peer: b.Peer, Local: b.Local, State: "up", Sent: 5})
+		}
+		_ = s.Reply(m, m.Kind, l)
 	case wire.GetDrops:
 		_ = s.Reply(m, m.Kind, wire.DropList{Card: c.id, Drops: []wire.Drop{{Node: "ip4", Reason: "ttl", Count: 3}}})
 	case wire.GetNeighbors:
@@ -421,6 +427,7 @@ type speakerTwin struct {
 	redist map[netip.Prefix]string
 	acked  uint64
 	sent   uint64
+	resets []string
 }
 
 func (g *rig) speaker(s *speakerTwin) (kill func()) {
@@ -484,6 +491,13 @@ func (s *speakerTwin) Receive(from *session.Session, m session.Message) {
 			panic(err)
 		}
 		s.acked = a.Seq
+	case wire.ResetPeer:
+		var p wire.PeerReset
+		if err := wire.Decode(m.Body, &p); err != nil {
+			panic(err)
+		}
+		s.resets = append(s.resets, fmt.Sprintf("%v %s", p.Address, p.Reason))
+		_ = from.Reply(m, m.Kind, struct{}{})
 	case wire.GetPeers:
 		_ = from.Reply(m, m.Kind, wire.PeerList{VRF: s.cfg.VRF, AS: s.cfg.AS, Peers: []wire.PeerStatus{}})
 	default:

@@ -172,6 +172,36 @@ func TestSilentGatewayIsLeft(t *testing.T) {
 }
 
 // TestGroupsLeaveNothing sets and frees groups and looks for notes left behind.
+// TestFailedPathIsLeft: a neighbour that answers ARP is left all the same while its
+// path has failed, known before or not.
+func TestFailedPathIsLeft(t *testing.T) {
+	r := newGroupRig(t)
+	r.neigh.SetPath(neigh.KeyOf(ifaceID(1), gate(1)), true)
+	r.set(7, 1, 1, 1)
+	for i := range 3 {
+		r.neigh.SetStatic(r.now, []neigh.Static{{Interface: ifaceID(i), Address: gate(i), MAC: [6]byte{2, 0, 0, 0, 9, byte(i)}}})
+	}
+	uses := func(i int) bool { return slices.Contains(r.choices(7), ifaceID(i)) }
+	if !uses(0) || uses(1) || !uses(2) {
+		t.Errorf("at first: %v %v %v", uses(0), uses(1), uses(2))
+	}
+	r.neigh.SetPath(neigh.KeyOf(ifaceID(2), gate(2)), true)
+	if !uses(0) || uses(2) {
+		t.Error("a second path failed")
+	}
+	before := r.groups.Switches()
+	r.neigh.SetPath(neigh.KeyOf(ifaceID(2), gate(2)), true)
+	if r.groups.Switches() != before {
+		t.Error("the same said again is a change")
+	}
+	for i := 1; i < 3; i++ {
+		r.neigh.SetPath(neigh.KeyOf(ifaceID(i), gate(i)), false)
+	}
+	if !uses(1) || !uses(2) {
+		t.Error("not taken back")
+	}
+}
+
 func TestGroupsLeaveNothing(t *testing.T) {
 	r := newGroupRig(t)
 	for i := range uint32(3000) {

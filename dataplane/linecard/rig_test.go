@@ -92,8 +92,10 @@ type rig struct {
 	acks     map[fib.CardID]wire.FIBAckBody
 	ports    map[fib.PortID]wire.PortStatus
 	frames   [][]byte // CaptureFrame bodies
-	epoch    uint32
-	seq      map[fib.CardID]uint64
+	// bfdEvents are the states told, in order.
+	bfdEvents []string
+	epoch     uint32
+	seq       map[fib.CardID]uint64
 }
 
 type process struct {
@@ -205,6 +207,10 @@ func (e *engineSession) Receive(_ *session.Session, m session.Message) {
 		var p wire.PortStatus
 		err = wire.Decode(m.Body, &p)
 		e.r.ports[p.ID] = p
+	case wire.BFDEvent:
+		var s wire.BFDStatus
+		err = wire.Decode(m.Body, &s)
+		e.r.bfdEvents = append(e.r.bfdEvents, s.State)
 	case wire.CaptureFrame:
 		e.r.frames = append(e.r.frames, m.Body)
 	default:

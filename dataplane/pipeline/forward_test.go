@@ -463,6 +463,11 @@ func (r *rig) packet4(t testing.TB) []byte {
 func TestHostInput(t *testing.T) {
 	r := newRig(t, Options{})
 	r.know()
+	// To a neighbour on a link that is named, whatever the routes say.
+	r.host(red, lan2, udp(t, "10.0.2.1", "10.0.2.20", 9, ttl(255))[14:])
+	if p := r.sentOne(port2); ip4(t, p).TTL != 255 {
+		t.Error("TTL was counted down")
+	}
 	r.host(red, 0, udp(t, "10.0.2.1", "198.18.3.4", 9, ttl(1))[14:])
 	p := r.sentOne(port2)
 	wantMACs(t, p, mac2, hostB)

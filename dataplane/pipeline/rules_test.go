@@ -129,6 +129,44 @@ func addr16(s string) []byte {
 	return b[:]
 }
 
+// TestBFDIsKept: BFD for the router is the card's, in a class that a sender from
+// afar can't use up; what only looks like it is the host stack's.
+func TestBFDIsKept(t *testing.T) {
+	datagram := func(from, to string, port layers.UDPPort, hops uint8) []byte {
+		s, d := addr(from), addr(to)
+		if s.Is6() {
+			return serialize(t, ether(hostA, mac1, layers.EthernetTypeIPv6), &layers.IPv6{Version: 6, HopLimit: hops, NextHeader: layers.IPProtocolUDP, SrcIP: s.AsSlice(), DstIP: d.AsSlice()},
+				&layers.UDP{SrcPort: 50000, DstPort: port}, gopacket.Payload("24 bytes of a packet ..."))
+		}
+		return serialize(t, ether(hostA, mac1, layers.EthernetTypeIPv4), &layers.IPv4{Version: 4, TTL: hops, Protocol: layers.IPProtocolUDP, SrcIP: s.AsSlice(), DstIP: d.AsSlice()},
+			&layers.UDP{SrcPort: 50000, DstPort: port}, gopacket.Payload("24 bytes of a packet ..."))
+	}
+	fragment := datagram("10.0.1.10", "10.0.1.1", 3784, 255)
+	fragment[20] |= 0x20 // more fragments
+	header.IPv4(fragment[14:]).SetChecksum()
+	for _, c := range []struct {
+		name   string
+		frame  []byte
+		class  punt.Class
+		reason punt.Reason
+	}{
+		{"one hop", datagram("10.0.1.10", "10.0.1.1", 3784, 255), punt.BFD, punt.ToBFD},
+		{"from afar", datagram("10.0.1.10", "10.0.1.1", 3784, 254), punt.LocalOther, punt.ToBFD},
+		{"echo", datagram("10.0.1.10", "10.0.1.1", 3785, 255), punt.BFD, punt.ToBFD},
+		{"several hops", datagram("10.0.1.10", "10.0.2.1", 4784, 9), punt.BFDMultihop, punt.ToBFD},
+		{"v6", datagram("2001:db8:1::10", "2001:db8:1::1", 3784, 255), punt.BFD, punt.ToBFD},
+		{"link-local", datagram("fe80::a", "fe80::1", 3784, 255), punt.BFD, punt.ToBFD},
+		{"another port", datagram("10.0.1.10", "10.0.1.1", 3786, 255), punt.LocalOther, punt.ToLocal},
+		{"a fragment", fragment, punt.LocalOther, punt.ToLocal},
+	} {
+		r := newRig(t, Options{})
+		r.in(port1, c.frame)
+		if len(r.punts) != 1 || r.punts[0].Class != c.class || r.punts[0].Reason != c.reason || len(r.drops()) != 0 {
+			t.Errorf("%s: punts %+v, drops %v", c.name, r.punts, r.drops())
+		}
+	}
+}
+
 // TestDeliver: what the host stack gets, and in which class.
 func TestDeliver(t *testing.T) {
 	tcp := func(src, dst layers.TCPPort, from, to string) []byte {

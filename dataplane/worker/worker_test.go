@@ -114,6 +114,42 @@ func TestInjectAndHost(t *testing.T) {
 	inOrder(t, a.out(), 600)
 }
 
+// TestUrgently: what must not wait goes before a full queue of the host's, and BFD
+// has a queue of its own.
+func TestUrgently(t *testing.T) {
+	woken := make(chan struct{}, 1)
+	own := NewQueue[punt.Meta](4, 512, func() {
+		select {
+		case woken <- struct{}{}:
+		default:
+		}
+	})
+	f := newFixture(t, nil)
+	f.bfd = own
+	a := newMemPort(t, portA, f.pool)
+	f.AddPort(a)
+	for i := range queueSlots {
+		f.Host(7, 0, frame(toPort, uint32(portA), 1+i), false)
+	}
+	if !f.Urgently(7, 0, frame(toPort, uint32(portA), 0)) || f.Urgently(7, 0, make([]byte, firstSize+1)) {
+		t.Error("not taken, or too much taken")
+	}
+	f.Start()
+	eventually(t, "all sent", func() bool { return len(a.out()) == queueSlots+1 })
+	inOrder(t, a.out(), queueSlots+1)
+	bfd := punt.Meta{Reason: punt.ToBFD, In: 5}
+	f.Do(func() {
+		p := f.pool.Get()
+		p.Data = p.Data[:64]
+		(*sink)(f.Worker).Punt(p, bfd)
+	})
+	<-woken
+	var m punt.Meta
+	if n, ok := own.Take(&m, make([]byte, 512)); !ok || n != 64 || m != bfd || f.punts.Len() != 0 {
+		t.Errorf("took %d %v %+v, %d punted", n, ok, m, f.punts.Len())
+	}
+}
+
 func TestInjectFullIsCountedOrWaited(t *testing.T) {
 	f := newFixture(t, nil)
 	a := newMemPort(t, portA, f.pool)
