@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"godwit/cluster/wire"
-	"godwit/event"
 )
 
 // lockedBuffer is a recording that the test reads while it grows.
@@ -71,19 +70,8 @@ func TestReplay(t *testing.T) {
 	c.stop()
 
 	replay := func() (statuses []wire.ModuleStatus, done bool) {
-		l := event.New("replay", event.WithVirtualClock(time.Unix(0, 0)))
-		core := newCore()
-		newInputs(l.Handler("modules", event.Critical), func(ev any) {
-			for _, fx := range core.step(l.Now(), ev) {
-				switch fx := fx.(type) {
-				case fxStatus:
-					statuses = append(statuses, fx.status)
-				case fxDone:
-					done = true
-				}
-			}
-		})
-		if err := l.Replay(strings.NewReader(recording.String())); err != nil {
+		done, err := Replay(strings.NewReader(recording.String()), func(st wire.ModuleStatus) { statuses = append(statuses, st) })
+		if err != nil {
 			t.Fatal(err)
 		}
 		return statuses, done
@@ -118,5 +106,8 @@ func TestReplay(t *testing.T) {
 		if got[i] != again[i] {
 			t.Errorf("replayed twice: %+v and %+v", got[i], again[i])
 		}
+	}
+	if _, err := Replay(strings.NewReader("{}\n"), func(wire.ModuleStatus) {}); err == nil {
+		t.Error("a recording of nothing was replayed")
 	}
 }

@@ -41,6 +41,7 @@ type Config struct {
 	Self             wire.ModuleInfo
 	Silence          time.Duration // how long a module's loop may not report; 0: 10 s
 	Record           io.Writer     // for what the state machine takes in; may be nil
+	RecordRoutes     string        // file for what the RIB takes in; empty: none
 	Signals          []os.Signal   // that shut it down; a second one kills the modules
 	Stuck            time.Duration // after which a hanging handler of its own ends the process; 0: 10 s
 }
@@ -172,7 +173,10 @@ func (s *Supervisor) boot() error {
 func (s *Supervisor) routerSpec() wire.ModuleSpec {
 	spec := wire.ModuleSpec{Name: RouterName, Role: RouterName}
 	if s.cfg.ConfigFile != "" {
-		spec.Args = []string{"--config", s.cfg.ConfigFile}
+		spec.Args = append(spec.Args, "--config", s.cfg.ConfigFile)
+	}
+	if s.cfg.RecordRoutes != "" {
+		spec.Args = append(spec.Args, "--record", s.cfg.RecordRoutes)
 	}
 	return spec
 }

@@ -26,8 +26,8 @@ import (
 const extraPs = 2
 
 type flags struct {
-	name, runDir, stateDir, instance, config string
-	cluster                                  program.Cluster
+	name, runDir, stateDir, instance, config, record string
+	cluster                                          program.Cluster
 }
 
 func main() {
@@ -59,6 +59,8 @@ otherwise they stay, forwarding goes on, and the next routing engine takes over.
 	c.Flags().StringVar(&f.instance, "instance", "godwit", "name of the router: prefix of its namespaces")
 	f.cluster.Flags(c.Flags())
 	c.Flags().StringVar(&f.config, "config", "", "configuration to start with; after a restart under the same supervisor, and by default, the one that was in force")
+	c.Flags().StringVar(&f.record, "record", "", "write all that the RIB takes in to this file, for replay")
+	c.AddCommand(replayCommand())
 	return c
 }
 
@@ -91,11 +93,20 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
+	var record io.Writer
+	if f.record != "" {
+		file, err := os.OpenFile(f.record, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+		if err != nil {
+			return fmt.Errorf("record: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		record = file
+	}
 	host := kernel.New(f.instance)
 	r := router.New(router.Options{
 		Instance: f.instance, RunDir: f.runDir, StateDir: f.stateDir, Config: f.config, Parent: os.Getppid(),
 		Loop: loop, Bus: b, Cluster: between, Node: uint32(f.cluster.Node), Host: host, Leftovers: host, Log: log,
-		Info: program.Info(f.name, "router"),
+		Info: program.Info(f.name, "router"), Record: record,
 	})
 	if err := r.Start(); err != nil {
 		return errors.Join(err, r.Close(false))

@@ -56,6 +56,8 @@ dies. A second signal kills the modules instead of waiting for them.`,
 	f.StringVar(&cfg.ConfigFile, "config", "", "configuration to apply at start")
 	f.StringVar(&record, "record", "", "write what the modules' state machine takes in to this file, for replay")
 	f.StringVar(&format, "log-format", "text", "text or json")
+	f.StringVar(&cfg.RecordRoutes, "record-routes", "", "let the routing engine write what its RIB takes in to this file, for replay")
+	c.AddCommand(replayCommand())
 	return c
 }
 
@@ -72,7 +74,7 @@ func run(cfg supervisor.Config, format, record string) (err error) {
 	cfg.Log = slog.New(handler).With("module", "supervisor")
 	cfg.Stderr = os.Stderr
 	cfg.Env = []string{program.LogFormat + "=" + format}
-	if err := absolute(&cfg.RunDir, &cfg.StateDir, &cfg.TrustDir, &cfg.TrustRoot, &cfg.ConfigFile); err != nil {
+	if err := absolute(&cfg.RunDir, &cfg.StateDir, &cfg.TrustDir, &cfg.TrustRoot, &cfg.ConfigFile, &cfg.RecordRoutes); err != nil {
 		return err
 	}
 	exe, err := os.Executable()

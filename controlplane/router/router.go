@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"godwit/cluster/bus"
-	"godwit/cluster/fibsync"
 	"godwit/cluster/health"
 	"godwit/cluster/member"
 	"godwit/cluster/session"
@@ -18,7 +17,6 @@ import (
 	"godwit/controlplane/mgmt"
 	"godwit/event"
 	"godwit/fib"
-	"godwit/rib"
 )
 
 // Options are what a routing engine is made of.
@@ -36,6 +34,7 @@ type Options struct {
 	Leftovers Leftovers
 	Log       *slog.Logger
 	Info      wire.ModuleInfo
+	Record    io.Writer // for what the RIB takes in (see Replay); may be nil
 }
 
 // Router is a routing engine. After Start its state belongs to the loop.
@@ -62,6 +61,7 @@ type Router struct {
 	gate     gate
 	applies  []applyRequest
 	applying bool
+	record   *event.Recorder // may be nil
 
 	mgmt    *mgmt.Server // nil until connect
 	closers []io.Closer
@@ -77,7 +77,10 @@ func New(opt Options) *Router {
 		host: &hostQueue{h: loop.Handler("host", event.High)},
 		ifUp: map[fib.InterfaceID]bool{}, macs: map[fib.InterfaceID]string{},
 	}
-	r.routes = &routes{log: opt.Log, h: normal, table: rib.New(rib.Options{History: changeLog}), pub: fibsync.NewPublisher()}
+	r.routes = newRoutes(normal, opt.Log)
+	if opt.Record != nil {
+		r.record = loop.Record(opt.Record)
+	}
 	r.cards = &cards{log: opt.Log, h: high, pub: r.routes.pub, pump: r.routes.pump, onPort: r.portsChanged, onBFD: r.bfdChanged, onLost: r.bfdLost, m: map[fib.CardID]*card{}, member: member.New(), turned: map[fib.CardID]string{}}
 	r.speakers = &speakers{
 		log: opt.Log, high: r.timers, normal: normal, routes: r.routes, m: map[fib.VRF]*speaker{},
@@ -191,6 +194,10 @@ func (r *Router) Close(clean bool) error {
 		errs = append(errs, r.closers[i].Close())
 	}
 	r.closers = nil
+	if r.record != nil {
+		errs = append(errs, r.record.Close())
+		r.record = nil
+	}
 	if clean {
 		errs = append(errs, r.opt.Host.Clean(), unmarkStart(r.opt.RunDir))
 	}

@@ -19,8 +19,12 @@ type routes struct {
 	pub     *fibsync.Publisher
 	onBest  func([]rib.BestChange)
 	onRoom  func(fib.VRF) // BGP routes that were refused have room again
+	in      *event.Input[updates]
+	onTake  func(updates) // for a replay, as onChanges
 	working bool          // an event is posted that goes on
 	pumping bool          // an event is posted that sends
+
+	onChanges func(n int) // of forwarding tables
 }
 
 // retryPost is when an event is posted again for which the queue was full.
@@ -34,10 +38,13 @@ func later(h *event.Handler, f func()) {
 }
 
 // apply gives updates to the RIB and passes on what follows.
-func (r *routes) apply(updates ...rib.Update) {
+func (r *routes) apply(list ...rib.Update) { r.in.Do(list) }
+
+func (r *routes) take(list updates) {
+	r.onTake(list)
 	before := r.table.Stats().Rejected
-	r.table.SetTime(time.Now())
-	r.table.Apply(updates...)
+	r.table.SetTime(r.h.Loop().Now())
+	r.table.Apply(list...)
 	if s := r.table.Stats(); s.Rejected != before {
 		r.log.Warn("route update left out", "count", s.Rejected-before, "error", s.LastReject)
 	}
@@ -47,6 +54,7 @@ func (r *routes) apply(updates ...rib.Update) {
 
 func (r *routes) flush() {
 	if changes := r.table.Drain(); len(changes) > 0 {
+		r.onChanges(len(changes))
 		if err := r.pub.Changes(changes); err != nil {
 			r.log.Error("route change left out", "error", err)
 		}
@@ -71,7 +79,7 @@ func (r *routes) goOn() {
 	r.working = true
 	later(r.h, func() {
 		r.working = false
-		r.table.SetTime(time.Now())
+		r.table.SetTime(r.h.Loop().Now())
 		r.table.Apply()
 		r.flush()
 		r.goOn()
