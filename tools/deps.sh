@@ -13,7 +13,7 @@ packages=(
   # traffic and checks
   iputils-ping iputils-arping iperf3 curl jq socat openssl
   # images
-  qemu-system-x86 busybox-static cpio
+  qemu-system-x86 busybox-static cpio e2fsprogs xz-utils
 )
 
 missing=()

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"godwit/security/audit"
 	"godwit/security/cgroup"
 	"godwit/security/lsm"
+	"godwit/security/trust"
 )
 
 // scope is the control group of the modules, and what the kernel enforces in it.
@@ -94,6 +96,18 @@ func (s *scope) limits(name string) cgroup.Limits {
 	}
 	child := cgroup.Group{Path: filepath.Join(s.group.Path, name)}
 	return child.Limits()
+}
+
+// listFiles lets the files of the trust store run that it lists by digest.
+func (s *scope) listFiles(store *trust.Store) error {
+	if s.enforcer == nil {
+		return nil
+	}
+	var list [][sha256.Size]byte
+	for _, d := range store.Digests() {
+		list = append(list, d)
+	}
+	return s.enforcer.SetDigests(list)
 }
 
 // admit lets a verified image run.

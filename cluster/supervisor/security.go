@@ -61,6 +61,11 @@ func newGuard(cfg Config, sc *scope) (*guard, error) {
 	g.loader = module.New(module.Config{
 		Trust: cfg.TrustDir, Root: g.root, Floors: trust.OpenFloors(filepath.Join(cfg.StateDir, floorsFile)),
 		Permissive: cfg.Permissive, Now: time.Now, Audit: g.verdict, Admit: sc.admit,
+		Store: func(store *trust.Store) {
+			if err := sc.listFiles(store); err != nil {
+				g.log.Error("files that the trust store lists by digest are not allowed", "error", err)
+			}
+		},
 	})
 	return g, nil
 }

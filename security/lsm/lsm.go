@@ -43,6 +43,7 @@ type Enforcer struct {
 	fresh   string
 	objects *ebpf.Collection
 	links   []link.Link
+	digests bool // files may be allowed by digest
 	reader  *reader
 
 	mu     sync.Mutex
@@ -83,7 +84,7 @@ func Start(group *cgroup.Group, instance string) (_ *Enforcer, err error) {
 	if err := e.permits(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(e.pins))
 	}
-	e.reader, err = newReader(e.objects.Maps["gwlsm_denials"])
+	e.reader, err = newReader(e.objects.Maps[enforceMapGwlsmDenials])
 	return e, err
 }
 
@@ -92,11 +93,15 @@ func (e *Enforcer) load() error {
 	if err != nil {
 		return err
 	}
-	spec, err := loadEnforce()
+	load := loadEnforce
+	if e.digests = kernelHasDigests(); e.digests {
+		load = loadDigests
+	}
+	spec, err := load()
 	if err != nil {
 		return fmt.Errorf("read programs: %w", err)
 	}
-	if err := errors.Join(spec.Variables["scope_id"].Set(id), spec.Variables["scope_level"].Set(int32(e.group.Depth))); err != nil {
+	if err := errors.Join(spec.Variables[enforceVarScopeId].Set(id), spec.Variables[enforceVarScopeLevel].Set(int32(e.group.Depth))); err != nil {
 		return fmt.Errorf("set scope of programs: %w", err)
 	}
 	if e.objects, err = ebpf.NewCollection(spec); err != nil {
@@ -217,7 +222,7 @@ func (e *Enforcer) Allow(f *os.File) error {
 	if err != nil || got&seals != seals {
 		return fmt.Errorf("allow %s: %w", f.Name(), ErrNotSealed)
 	}
-	if err := e.objects.Maps["gwlsm_verified"].Put(uint32(f.Fd()), uint32(1)); err != nil {
+	if err := e.objects.Maps[enforceMapGwlsmVerified].Put(uint32(f.Fd()), uint32(1)); err != nil {
 		return fmt.Errorf("allow %s: %w", f.Name(), err)
 	}
 	return nil

@@ -84,6 +84,7 @@ type Config struct {
 	Permissive bool                 // run what would be refused, and say so
 	Now        func() time.Time     // clock for the validity of signatures
 	Audit      func(audit.Event)    // takes every verdict, on the goroutine of Verify; may be nil
+	Store      func(*trust.Store)   // takes the trust store each time it was read; may be nil
 	Admit      func(*os.File) error // lets the kernel run a sealed image, before each Start; may be nil
 }
 
@@ -216,6 +217,9 @@ func (l *Loader) store() (*trust.Store, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	if l.cfg.Store != nil {
+		l.cfg.Store(store)
 	}
 	return store, nil
 }

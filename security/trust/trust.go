@@ -11,6 +11,7 @@
 //
 //	roles NAME ROLE,ROLE      NAME.pem signs these roles only (else all)
 //	allow development         keys that are marked as development keys count
+//	file sha256:HEX           a file with this fs-verity digest may be executed beside the modules
 //
 // Each line of "revoked" is a kind, a space and hexadecimal text:
 //
@@ -33,6 +34,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -76,7 +78,11 @@ type Store struct {
 	revokedKey  map[elfsig.KeyID]bool
 	builds      map[string]bool
 	signatures  map[string]bool
+	digests     []Digest
 }
+
+// Digest is a fs-verity file digest (SHA-256), as "fsverity measure" prints it.
+type Digest [sha256.Size]byte
 
 // Load reads the store in the directory. With a root key the store must be
 // signed by it; without, a signature is not looked at.
@@ -175,8 +181,15 @@ func (s *Store) policy(words []string, roles map[string][]string) error {
 			}
 			roles[words[1]] = append(roles[words[1]], r)
 		}
+	case len(words) == 2 && words[0] == "file":
+		text, ok := strings.CutPrefix(words[1], "sha256:")
+		raw, err := hex.DecodeString(text)
+		if !ok || err != nil || len(raw) != sha256.Size {
+			return fmt.Errorf("%q: want sha256: and %d hexadecimal digits", words[1], 2*sha256.Size)
+		}
+		s.digests = append(s.digests, Digest(raw))
 	default:
-		return fmt.Errorf("%q: want \"roles NAME ROLE,ROLE\" or \"allow development\"", strings.Join(words, " "))
+		return fmt.Errorf("%q: want \"file sha256:HEX\", \"roles NAME ROLE,ROLE\" or \"allow development\"", strings.Join(words, " "))
 	}
 	return nil
 }
@@ -215,6 +228,10 @@ func (s *Store) Version() string { return s.version }
 
 // AllowsDevelopment tells whether development keys count.
 func (s *Store) AllowsDevelopment() bool { return s.development }
+
+// Digests returns the files that may be executed beside the modules where the
+// kernel enforces, and can read digests.
+func (s *Store) Digests() []Digest { return s.digests }
 
 // Revocations returns how many keys, builds and signatures are revoked.
 func (s *Store) Revocations() int { return len(s.revokedKey) + len(s.builds) + len(s.signatures) }

@@ -350,3 +350,29 @@ func FuzzFloors(f *testing.F) {
 		}
 	})
 }
+
+// Files are listed by their fs-verity digests.
+func TestDigests(t *testing.T) {
+	dir := t.TempDir()
+	key, err := elfsig.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := elfsig.EncodePublicKey(key.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "a.pem"), pub)
+	hex := strings.Repeat("0a", 32)
+	write(t, filepath.Join(dir, PolicyFile), []byte("file sha256:"+hex+" # busybox\nfile sha256:"+strings.Repeat("ff", 32)+"\n"))
+	s, err := Load(dir, nil)
+	if err != nil || len(s.Digests()) != 2 || s.Digests()[0][31] != 10 || s.Digests()[1][0] != 255 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, bad := range []string{"file " + hex, "file sha512:" + hex, "file sha256:" + hex[1:], "file sha256:", "file", "file sha256:" + hex + " x", "file sha256:" + strings.Repeat("zz", 32)} {
+		write(t, filepath.Join(dir, PolicyFile), []byte(bad+"\n"))
+		if _, err := Load(dir, nil); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}

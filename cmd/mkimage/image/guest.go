@@ -2,8 +2,11 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 )
 
@@ -12,6 +15,7 @@ import (
 type Guest struct {
 	Kernel  string            // folder where kernel packages are kept
 	Package string            // see Options.Kernel
+	Modules []string          // kernel modules besides, unpacked into /modules; Init loads them
 	Out     string            // where vmlinuz and initramfs.gz go
 	Init    string            // shell script that runs as PID 1, behind mounts and modules
 	Files   map[string]string // path in the guest → executable here
@@ -40,6 +44,13 @@ func BuildGuest(ctx context.Context, g Guest) error {
 	if err := addModules(a, tree); err != nil {
 		return err
 	}
+	for _, name := range g.Modules {
+		data, err := unpacked(filepath.Join(tree, "lib", "modules"), name)
+		if err != nil {
+			return err
+		}
+		a.File("modules/"+name+".ko", 0o644, data)
+	}
 	files := map[string]string{"bin/busybox": "/bin/busybox"}
 	for to, from := range g.Files {
 		files[to] = from
@@ -61,4 +72,26 @@ func BuildGuest(ctx context.Context, g Guest) error {
 		return err
 	}
 	return copyFile(filepath.Join(g.Out, "vmlinuz"), vmlinuz)
+}
+
+// unpacked reads a kernel module, which may be compressed.
+func unpacked(dir, name string) ([]byte, error) {
+	found := ""
+	err := filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
+		if base := filepath.Base(p); base == name+".ko" || base == name+".ko.xz" {
+			found = p
+		}
+		return err
+	})
+	if err != nil || found == "" {
+		return nil, fmt.Errorf("find kernel module %s: %w", name, errors.Join(err, fs.ErrNotExist))
+	}
+	if filepath.Ext(found) != ".xz" {
+		return os.ReadFile(found)
+	}
+	data, err := exec.Command("xz", "-dc", found).Output()
+	if err != nil {
+		return nil, fmt.Errorf("unpack kernel module %s: %w", name, err)
+	}
+	return data, nil
 }

@@ -5,8 +5,9 @@
 //
 // A file may be executed or mapped executable when the loader has marked its
 // inode (gwlsm_verified) and it is a memory file with all seals, so that its
-// bytes can never change; or when its fs-verity digest is listed. The mark is
-// kept with the inode, not under its number: it cannot pass to another file.
+// bytes can never change; or, built WITH_DIGESTS, when its fs-verity digest is
+// listed. The mark is kept with the inode, not under its number: it cannot pass
+// to another file.
 
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -32,7 +33,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SEALS 0xf /* F_SEAL_SEAL, _SHRINK, _GROW, _WRITE */
 #define READING_MODULE 2
 #define READING_KEXEC_INITRAMFS 4
-#define FS_VERITY_HASH_ALG_SHA256 1
 #define MAX_DIGEST 64
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -256,12 +256,50 @@ static __always_inline int begins(const unsigned char *name, const char *want, i
 	return 1;
 }
 
+#ifdef WITH_DIGESTS
+
+// gwlsm_scratch: room for a digest that no other task sees meanwhile.
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} gwlsm_scratch SEC(".maps");
+
+extern int bpf_get_fsverity_digest(struct file *file, struct bpf_dynptr *digest) __ksym;
+
+// listed tells whether the file's contents are protected by fs-verity and its
+// digest is listed.
+static __always_inline int listed(struct file *file)
+{
+	struct digest key = {};
+	struct bpf_dynptr room;
+	int found = 0;
+
+	if (bpf_ringbuf_reserve_dynptr(&gwlsm_scratch, sizeof(key), 0, &room) == 0 &&
+	    bpf_get_fsverity_digest(file, &room) >= 0 && bpf_dynptr_read(&key, sizeof(key), &room, 0, 0) == 0)
+		found = bpf_map_lookup_elem(&gwlsm_digests, &key) != 0;
+	bpf_ringbuf_discard_dynptr(&room, 0);
+	return found;
+}
+
+#define SLEEPABLE ".s"
+
+#else
+
+static __always_inline int listed(struct file *file)
+{
+	return 0;
+}
+
+#define SLEEPABLE ""
+
+#endif
+
 // Executing: the file, and each interpreter that it names.
 
-SEC("lsm/bprm_check_security")
+SEC("lsm" SLEEPABLE "/bprm_check_security")
 int BPF_PROG(gw_exec, struct linux_binprm *bprm)
 {
-	if (outside() || verified(bprm->file))
+	if (outside() || verified(bprm->file) || listed(bprm->file))
 		return 0;
 	report(REASON_EXEC, bprm->file);
 	return -EPERM;
@@ -280,7 +318,7 @@ static __always_inline int executable_mapping(unsigned long long *ctx, unsigned 
 	return file ? 2 : 1;
 }
 
-SEC("lsm/mmap_file")
+SEC("lsm" SLEEPABLE "/mmap_file")
 int BPF_PROG(gw_map, struct file *file, unsigned long reqprot, unsigned long prot)
 {
 	int kind = executable_mapping(ctx, prot);
@@ -291,7 +329,7 @@ int BPF_PROG(gw_map, struct file *file, unsigned long reqprot, unsigned long pro
 		report(REASON_ANONYMOUS, 0);
 		return -EPERM;
 	}
-	if (!file || (!(prot & PROT_WRITE) && verified(file)))
+	if (!file || (!(prot & PROT_WRITE) && (verified(file) || listed(file))))
 		return 0;
 	report(REASON_MAP, file);
 	return -EPERM;
