@@ -88,9 +88,9 @@ system: ## System tests: whole routers in namespaces with BIRD, FRR and GoBGP pe
 	$(call say,system tests)
 	@go test -count=1 -timeout 30m ./cmd/lab/...
 
-test-vm: ## Tests in guests: the bus over the kernel's TIPC (part of system)
+test-vm: ## Tests in guests: the kernel's TIPC and its enforcement of signatures (part of system)
 	$(call say,tests in guests)
-	@go test -count=1 -timeout 15m -v ./cmd/lab/vm
+	@go test -count=1 -timeout 15m -v ./cmd/lab/vm ./cmd/lab/secure
 
 bench: ## Benchmarks with their baselines, JSON lines: make bench NAME=fib
 	@$(MAKE) --no-print-directory deps build >&2

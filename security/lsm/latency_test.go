@@ -17,7 +17,7 @@ import (
 // leaves room for a gross error only.
 func TestExecLatencyOutside(t *testing.T) {
 	e, _ := start(t)
-	const rounds, execs = 3, 150
+	const rounds, execs = 3, 50
 	group, instance := e.Group(), strings.TrimPrefix(filepath.Base(e.pins), pinPrefix)
 	var on, off []float64
 	for range rounds {

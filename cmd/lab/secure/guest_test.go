@@ -121,7 +121,7 @@ mount -t bpf bpf /sys/fs/bpf; mount -t cgroup2 cgroup2 /sys/fs/cgroup
 if [ -e /modules/loop.ko ]; then
   mkdir /verity; insmod /modules/loop.ko && mount -o loop /verity.img /verity && export LSM_VERITY=/verity
 fi
-GODWIT_LSM_GUEST=1 /prog -test.v -test.timeout 200s 2>&1
+GODWIT_LSM_GUEST=1 /prog -test.v -test.timeout 400s 2>&1
 echo "guest: ended with $?"
 poweroff -f
 `
@@ -153,7 +153,7 @@ func TestKernels(t *testing.T) {
 				t.Fatal(err)
 			}
 			con := run(t, image.Machine{Dir: out, Memory: 768})
-			con.wait(t, "guest: ended with", 0, 5*time.Minute)
+			con.wait(t, "guest: ended with", 0, 8*time.Minute)
 			s := con.String()
 			for line := range strings.Lines(s) {
 				if strings.Contains(line, "_test.go") || strings.Contains(line, "--- ") {
