@@ -62,7 +62,7 @@ func TestConfinedProcess(t *testing.T) {
 func TestPolicies(t *testing.T) {
 	at := Place{RunDir: "/run/x", FirstUser: 100}
 	p, ok := For("bgp", 0, at)
-	if !ok || p.Caps.String() != "net_bind_service" || p.UID != 103 || p.GID != 100 ||
+	if !ok || p.Caps.String() != "net_bind_service,sys_nice" || p.UID != 103 || p.GID != 100 ||
 		!slices.Contains(p.Write, "/run/x/bgp") || !slices.Contains(p.Read, "/run/x") || slices.Contains(p.Write, "/run/x/fabric") {
 		t.Errorf("%+v", p)
 	}

@@ -68,10 +68,11 @@ var roles = map[string]role{
 		write:   []string{"RUN/fabric", "/dev/net/tun", "/proc/sys/net", "/sys/fs/bpf", "/sys/devices", "/sys/class/net"},
 		read:    []string{"/run/netns", "/var/run/netns", "/sys"},
 	},
-	// A speaker has TCP sessions in the namespace it is started in.
+	// A speaker has TCP sessions in the namespace it is started in (sys_nice: its
+	// event loop's thread goes first).
 	"bgp": {
 		number: 3,
-		caps:   "net_bind_service",
+		caps:   "net_bind_service,sys_nice",
 		denied: []uintptr{unix.SYS_BPF, unix.SYS_IO_URING_SETUP},
 		files:  true,
 		write:  []string{"RUN/bgp"},
