@@ -182,7 +182,7 @@ func (e *Enforcer) refuses() error {
 
 // Replaced programs stay for a moment after their last pin.
 const (
-	replaceTime = 10 * time.Second
+	replaceTime = time.Minute
 	replacePoll = 5 * time.Millisecond
 )
 
