@@ -14,6 +14,7 @@ type batch struct {
 	changes []byte // not changed any more
 	items   int    // routes and groups
 	sweep   bool
+	upTo    uint64 // version of the last record that it, or one before it, has
 }
 
 // cohort is a place in the list, and the cards that have been sent everything
@@ -39,6 +40,9 @@ type cohort struct {
 	// meanwhile gets them queued and belongs to the cohort.
 	first    []*batch
 	beginner bool // first is complete
+	// changed: something in first was changed or deleted since. A card that has the
+	// present state already would fall back to a former one on the way.
+	changed bool
 }
 
 // newCohort begins at the head of the list.
@@ -54,10 +58,11 @@ func (p *Publisher) newCohort() *cohort {
 	return c
 }
 
-// beginners returns the cohort that a new card may still belong to, or a new one.
-func (p *Publisher) beginners() *cohort {
+// beginners returns the cohort that a card may still belong to that attaches, or a
+// new one. empty: the card has no routes.
+func (p *Publisher) beginners(empty bool) *cohort {
 	for _, c := range p.cohorts {
-		if c.beginner {
+		if c.beginner && (empty || !c.changed) {
 			return c
 		}
 	}
@@ -138,6 +143,7 @@ func (c *cohort) done() bool {
 // place in the list.
 func (c *cohort) leave(i uint32, was uint64) {
 	if was == 0 || was <= c.seen { // new, or sent
+		c.changed = c.changed || was != 0
 		return
 	}
 	c.backlog--
@@ -198,7 +204,7 @@ func (c *cohort) build() *batch {
 		return nil
 	}
 	c.p.scratch, b.changes = b.changes, slices.Clone(b.changes)
-	c.swept = c.swept || b.sweep
+	c.swept, b.upTo = c.swept || b.sweep, c.seen
 	return b
 }
 

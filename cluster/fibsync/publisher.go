@@ -59,6 +59,7 @@ type Publisher struct {
 	cohorts   []*cohort              // of the streams
 	epochs    map[fib.CardID]uint32  // last used
 	digests   map[fib.VRF]fib.Digest // of VRFs with routes
+	followers []*Follower
 	converged bool
 	scratch   []byte // where batches are encoded
 	tombLimit int    // MaxTombstones
@@ -134,6 +135,7 @@ func (p *Publisher) setGroup(g fib.Group) {
 	}
 	for _, c := range p.cohorts {
 		c.dirty[slot] = true
+		c.changed = c.changed || c.known[slot]
 	}
 }
 
@@ -197,10 +199,16 @@ func (p *Publisher) setRoute(r *fib.Route, slot uint32) {
 	for _, c := range p.cohorts {
 		c.leave(i, was)
 	}
+	for _, f := range p.followers {
+		f.leave(i, was)
+	}
 	p.table.unlink(i)
 	p.table.link(i)
 	for _, c := range p.cohorts {
 		c.enter(i)
+	}
+	for _, f := range p.followers {
+		f.enter(i)
 	}
 	if slot == 0 {
 		p.tombs = append(p.tombs, tomb{i, rec.version})
@@ -255,6 +263,9 @@ func (p *Publisher) bury() {
 		for _, c := range p.cohorts {
 			c.leave(t.rec, t.version)
 		}
+		for _, f := range p.followers {
+			f.leave(t.rec, t.version)
+		}
 		p.table.remove(t.rec)
 	}
 	p.tombs = slices.Delete(p.tombs, 0, n)
@@ -296,7 +307,7 @@ func (p *Publisher) Attach(card fib.CardID, to Sender, lastEpoch uint32) *Stream
 	p.drop(card)
 	s := &Stream{p: p, card: card, to: to, epoch: max(lastEpoch, p.epochs[card])}
 	p.streams[card] = s
-	s.begin(p.beginners())
+	s.begin(p.beginners(lastEpoch == 0))
 	return s
 }
 

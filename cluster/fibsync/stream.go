@@ -16,6 +16,8 @@ type Stream struct {
 	epoch uint32
 	sent  uint64 // sequence of the last batch that the session has taken
 	acked uint64
+	marks []mark // of batches that are not acknowledged
+	done  uint64 // version up to which the card has acknowledged the list, in this epoch
 
 	queue    []*batch // built, but not taken by the session yet
 	refusals int
@@ -31,6 +33,7 @@ type Stream struct {
 func (s *Stream) begin(c *cohort) {
 	s.epoch++
 	s.p.epochs[s.card] = s.epoch
+	s.marks, s.done = nil, 0
 	s.sent, s.acked, s.queue = 0, 0, append([]*batch(nil), c.first...)
 	c.admit(s)
 }
@@ -50,6 +53,7 @@ func (s *Stream) ack(a wire.FIBAckBody) {
 		return
 	}
 	s.acked = a.Seq
+	s.reached(a.Seq)
 	if s.Status().Synced {
 		s.refusals, s.refused = 0, ""
 	}
@@ -74,6 +78,7 @@ func (s *Stream) pump() {
 			return // backlog: again at the next Pump; closed: Detach follows
 		}
 		s.sent++
+		s.marks = append(s.marks, mark{s.sent, b.upTo})
 		s.queue[0] = nil
 		s.queue = s.queue[1:]
 	}

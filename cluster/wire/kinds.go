@@ -56,6 +56,7 @@ const (
 	Redistribute Kind = 66 // » routing engine to speaker: RedistBody
 	ResetPeer    Kind = 67 // → PeerReset
 	ResendRoutes Kind = 68 // » routing engine to speaker: send all routes once more
+	FIBState     Kind = 69 // » routing engine to speaker: FIBStateBody
 )
 
 var kindNames = map[Kind]string{
@@ -68,7 +69,7 @@ var kindNames = map[Kind]string{
 	TraceFIB: "trace-fib", BFDEvent: "bfd-event", GetBFD: "get-bfd",
 	SetSpeaker: "set-speaker", RouteBatch: "route-batch", RouteAck: "route-ack", RoutesSynced: "routes-synced",
 	PeerEvent: "peer-event", GetPeers: "get-peers", Redistribute: "redistribute", ResetPeer: "reset-peer",
-	ResendRoutes: "resend-routes",
+	ResendRoutes: "resend-routes", FIBState: "fib-state",
 }
 
 func (k Kind) String() string {

@@ -16,6 +16,8 @@ type SpeakerConfig struct {
 	Multipath       int           `json:"multipath"`           // most equal paths for one prefix, from 1
 	Neighbors       []SpeakerPeer `json:"neighbors"`
 	Restarting      bool          `json:"restarting,omitempty"` // set R bit: the routing engine still holds routes of a speaker that died
+	// AdvertiseFIB holds back prefixes that FIBState has not told.
+	AdvertiseFIB bool `json:"advertise_fib,omitempty"`
 	// Communities are the names that paths shall be told by, see RoutePath.
 	Communities []string `json:"communities,omitempty"`
 }
@@ -85,6 +87,16 @@ type RedistRoute struct {
 type RedistBody struct {
 	Replace bool          `json:"replace,omitempty"`
 	Routes  []RedistRoute `json:"routes"`
+}
+
+// FIBStateBody tells a speaker with AdvertiseFIB which prefixes all line cards
+// have acknowledged, and which are gone. Begin comes first in a session: what is not told
+// until End is gone.
+type FIBStateBody struct {
+	Begin     bool           `json:"begin,omitempty"`
+	End       bool           `json:"end,omitempty"`
+	Installed []netip.Prefix `json:"installed,omitempty"`
+	Gone      []netip.Prefix `json:"gone,omitempty"`
 }
 
 // PeerStatus is one neighbour as it is.

@@ -130,6 +130,7 @@ func (d *peerDiff) empty() bool {
 func diffPeers(old, want *wire.SpeakerConfig) peerDiff {
 	var d peerDiff
 	all := old.GracefulRestart != want.GracefulRestart // in every OPEN
+	out := old.AdvertiseFIB != want.AdvertiseFIB
 	before := map[netip.Addr]wire.SpeakerPeer{}
 	for _, p := range old.Neighbors {
 		before[p.Address] = p
@@ -147,7 +148,7 @@ func diffPeers(old, want *wire.SpeakerConfig) peerDiff {
 		if o.Import != p.Import {
 			d.softIn = append(d.softIn, p.Address)
 		}
-		if o.Export != p.Export || o.NextHopSelf != p.NextHopSelf {
+		if out || o.Export != p.Export || o.NextHopSelf != p.NextHopSelf {
 			d.softOut = append(d.softOut, p.Address)
 		}
 	}

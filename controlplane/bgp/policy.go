@@ -23,6 +23,9 @@ const (
 // neighbour has the statements that let through what its policy allows.
 func (s *server) setPolicies(cfg wire.SpeakerConfig) error {
 	req := makePolicies(&cfg, s.addresses())
+	if cfg.AdvertiseFIB {
+		req.DefinedSets = append(req.DefinedSets, s.installedSets()...)
+	}
 	ctx := context.Background()
 	if err := s.bgp.SetPolicies(ctx, req); err != nil {
 		return fmt.Errorf("set policies: %w", err)
@@ -46,6 +49,9 @@ func makePolicies(cfg *wire.SpeakerConfig, addrs []interfaceAddrs) *api.SetPolic
 		Actions:    &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT},
 	}}}
 	exports := &api.Policy{Name: exportPolicy}
+	if cfg.AdvertiseFIB {
+		exports.Statements = append(exports.Statements, holdStatement())
+	}
 	req := &api.SetPoliciesRequest{Policies: []*api.Policy{imports, exports}}
 	seen := map[netip.Addr]bool{} // link-local twins
 	for _, p := range cfg.Neighbors {
@@ -94,6 +100,7 @@ func exportStatements(cfg *wire.SpeakerConfig, p wire.SpeakerPeer, set string, a
 				NeighborSet: &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: set},
 				AfiSafiIn:   []*api.Family{apiFamily(family)},
 				RouteType:   route,
+				PrefixSet:   fibCondition(cfg, family),
 			},
 			Actions: &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT, Nexthop: nextHop},
 		})

@@ -31,6 +31,7 @@ type server struct {
 	limited   map[netip.Addr]bool // held down above their prefix limit
 	counted   counted
 	addresses func() []interfaceAddrs
+	installed map[netip.Prefix]bool // in the FIB of all line cards, see fibstate.go
 }
 
 // startTimeout bounds how long a start waits for the TCP port and the API socket.

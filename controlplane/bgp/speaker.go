@@ -51,6 +51,7 @@ type Speaker struct {
 	cfg    *wire.SpeakerConfig // last one asked for; nil: none yet
 	peers  map[netip.Addr]*peerState
 	redist redist
+	fib    fibState
 	sync   initialSync
 	ticker *event.Timer // of the initial sync
 
@@ -143,6 +144,11 @@ func (s *Speaker) Handle(c Client, kind wire.Kind, body []byte, reply func(v any
 		var r wire.RedistBody
 		if err = wire.DecodeKind(kind, body, &r); err == nil {
 			err = s.redistribute(r)
+		}
+	case wire.FIBState:
+		var b wire.FIBStateBody
+		if err = wire.DecodeKind(kind, body, &b); err == nil && c == s.client {
+			err = s.fibState(b)
 		}
 	case wire.ResendRoutes:
 		if c == s.client {

@@ -91,6 +91,9 @@ func makeChange(p *apiutil.Path, names *community.Filter) (change, bool) {
 		return change{}, false
 	}
 	e := change{prefix: n.Prefix.Masked(), withdraw: p.Withdrawal, local: !p.PeerAddress.IsValid()}
+	if e.local && isHold(p.Attrs) {
+		return change{}, false
+	}
 	e.path.Peer = p.PeerAddress.Unmap()
 	if e.withdraw || e.local {
 		return e, true

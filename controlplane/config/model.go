@@ -164,6 +164,7 @@ type BGP struct {
 	Port            uint16         `yaml:"port,omitempty"`
 	GracefulRestart *time.Duration `yaml:"graceful-restart,omitempty"` // restart time offered; default 120s; 0s is off
 	Multipath       int            `yaml:"multipath,omitempty"`        // default 1
+	Advertise       string         `yaml:"advertise,omitempty"`        // best (default), fib
 	Redistribute    []Redistribute `yaml:"redistribute,omitempty"`
 	Neighbors       []BGPNeighbor  `yaml:"neighbors"`
 }

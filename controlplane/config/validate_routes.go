@@ -141,6 +141,12 @@ func (v *validator) checkBGP(path string, vrf *VRF) {
 	if d := *b.GracefulRestart; d < 0 || d > 4095*time.Second || d%time.Second != 0 {
 		v.fail(path+".graceful-restart", "0s to 4095s in whole seconds", "%v is out of range", d)
 	}
+	if b.Advertise != "" {
+		v.oneOf(path+".advertise", b.Advertise, "best", "fib")
+	}
+	if b.Advertise == "fib" && b.Multipath > 1 {
+		v.fail(path+".advertise", "multipath: 1", "advertise: fib works with one path for a prefix only")
+	}
 	for i, r := range b.Redistribute {
 		at := fmt.Sprintf("%s.redistribute[%d]", path, i)
 		v.oneOf(at+".from", r.From, "connected", "static", "leaked")

@@ -25,6 +25,7 @@ type cards struct {
 	log    *slog.Logger
 	h      *event.Handler
 	pub    *fibsync.Publisher
+	onAck  func() // a card has acknowledged routes
 	pump   func()
 	onPort func(*card) // its ports are known or have changed
 	onBFD  func(fib.CardID, wire.BFDStatus)
@@ -259,6 +260,7 @@ func (s *cards) lost(c *card, err error) {
 	s.member.Left(s.h.Loop().Now(), c.id, reason)
 	s.pub.Detach(c.id)
 	s.onLost(c.id)
+	s.onAck() // the others may have acknowledged more
 	if c.capture != nil {
 		close(c.capture.frames)
 		c.capture = nil
@@ -329,6 +331,7 @@ func (x cardSession) Receive(_ *session.Session, m session.Message) {
 				x.s.log.Error("line card refused routes", "card", x.c.id, "error", a.Error)
 			}
 			x.s.pub.Ack(x.c.id, a)
+			x.s.onAck()
 			x.s.snapshot(x.c)
 			x.s.pump()
 		}

@@ -184,6 +184,7 @@ func planSpeakers(c *config.Config) map[fib.VRF]speakerPlan {
 		p.cfg = wire.SpeakerConfig{
 			VRF: v.Name, AS: b.AS, RouterID: b.RouterID, Port: b.Port, GracefulRestart: restartTime(b),
 			Multipath: max(b.Multipath, 1), Neighbors: []wire.SpeakerPeer{}, Communities: names,
+			AdvertiseFIB: b.Advertise == "fib",
 		}
 		for _, n := range b.Neighbors {
 			w := wire.SpeakerPeer{

@@ -86,7 +86,8 @@ func New(opt Options) *Router {
 		log: opt.Log, high: r.timers, normal: normal, routes: r.routes, m: map[fib.VRF]*speaker{},
 		onSynced: func(v fib.VRF) { r.checkGate(r.gate.done(speakerKey(v))) },
 	}
-	r.routes.onBest, r.routes.onRoom = r.speakers.best, r.speakers.resend
+	r.routes.onBest, r.routes.onRoom, r.routes.onFIB = r.speakers.best, r.speakers.resend, r.speakers.gone
+	r.cards.onAck = r.speakers.follow
 	r.bfd = newBFDStates()
 	r.modules = &modules{log: opt.Log, h: r.timers}
 	r.nodes = &nodes{log: opt.Log, m: map[uint32]*session.Session{}}

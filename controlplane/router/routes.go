@@ -18,6 +18,7 @@ type routes struct {
 	table   *rib.Table
 	pub     *fibsync.Publisher
 	onBest  func([]rib.BestChange)
+	onFIB   func([]fib.Change)
 	onRoom  func(fib.VRF) // BGP routes that were refused have room again
 	in      *event.Input[updates]
 	onTake  func(updates) // for a replay, as onChanges
@@ -58,6 +59,7 @@ func (r *routes) flush() {
 		if err := r.pub.Changes(changes); err != nil {
 			r.log.Error("route change left out", "error", err)
 		}
+		r.onFIB(changes)
 		r.pump()
 	}
 	for _, n := range r.table.DrainNotices() {

@@ -47,6 +47,8 @@ type speaker struct {
 	queue []pending
 	busy  bool // an event is posted that applies the queue
 
+	follow *follower // with "advertise: fib"
+
 	batches, changes uint64
 }
 
@@ -71,6 +73,7 @@ func (s *speakers) configure(plans map[fib.VRF]speakerPlan) {
 	for v, sp := range s.m {
 		if _, ok := plans[v]; !ok && sp.plan != nil {
 			sp.plan = nil
+			s.stopFollow(sp)
 			s.sweep(sp, true)
 		}
 	}
@@ -82,6 +85,9 @@ func (s *speakers) configure(plans map[fib.VRF]speakerPlan) {
 		case sp.sess == nil:
 		case old == nil || !reflect.DeepEqual(old.cfg, p.cfg):
 			s.setSpeaker(sp)
+			if (sp.follow != nil) != p.cfg.AdvertiseFIB {
+				s.startFollow(sp)
+			}
 			fallthrough
 		case !reflect.DeepEqual(old.redistribute, p.redistribute):
 			s.redistributeAll(sp)
@@ -111,6 +117,7 @@ func (s *speakers) up(instance uint32, sess *session.Session) session.Handler {
 		}
 		s.setSpeaker(sp)
 		s.redistributeAll(sp)
+		s.startFollow(sp)
 	}
 	return speakerSession{s, sp, sess}
 }
@@ -130,6 +137,7 @@ func (s *speakers) setSpeaker(sp *speaker) {
 // lost is called when a speaker's session has ended.
 func (s *speakers) lost(sp *speaker, err error) {
 	s.log.Warn("BGP speaker lost", "vrf", uint32(sp.vrf), "error", err)
+	s.stopFollow(sp)
 	sp.sess, sp.sync, sp.queue = nil, false, nil
 	if sp.plan == nil {
 		s.forget()
@@ -242,6 +250,9 @@ func (s *speakers) applyQueue(sp *speaker) {
 		s.log.Info("BGP routes complete", "vrf", uint32(sp.vrf), "batches", sp.batches)
 		s.sweep(sp, false)
 		s.onSynced(sp.vrf)
+		if sp.follow != nil {
+			s.followOne(sp)
+		}
 		return
 	}
 	part := p.batch.Changes[p.at:min(p.at+slice, len(p.batch.Changes))]
