@@ -52,11 +52,7 @@ func (s *Space) batch4(vrf, root uint32, addrs, groups []uint32) {
 		ref := root + a>>16
 		e := at(base, ref)
 		w := e >> strideShift & strideMask
-		next := e&refMask + a<<16>>(-w&31)
-		if w == 0 {
-			next = ref
-		}
-		groups[i] = next
+		groups[i] = next(e, w, a<<16>>(-w&31), ref)
 	}
 	var odd [lanes]uint8
 	n, def := 0, at(base, vrf*dirWords+default4)
@@ -123,12 +119,10 @@ func (s *Space) gather6(vrf, root uint32, addrs [][2]uint64, groups []uint32) {
 	}
 }
 
-// lane is one lookup of a batch: what is left of the upper half of the
-// address, and how many bits are done.
+// lane is one lookup of a batch: what is left of the upper half of the address.
 type lane struct {
 	x   uint64
 	ref uint32 // of the entry at hand
-	pos uint32
 }
 
 // batch6 is gather6 for other processors: three steps for all lanes, a step a
@@ -139,19 +133,15 @@ func (s *Space) batch6(vrf, root uint32, addrs [][2]uint64, groups []uint32) {
 	var l [wide]lane
 	for i := range addrs {
 		x := addrs[i][0]
-		l[i&(wide-1)] = lane{x << 16, root + uint32(x>>48), 16}
+		l[i&(wide-1)] = lane{x << 16, root + uint32(x>>48)}
 	}
 	for range 3 {
 		for i := range addrs {
 			p := &l[i&(wide-1)]
 			e := at(base, p.ref)
 			w := e >> strideShift & strideMask
-			next := e&refMask + uint32(p.x>>(-w&63))
-			if w != 0 {
-				p.ref = next
-			}
+			p.ref = next(e, w, uint32(p.x>>(-w&63)), p.ref)
 			p.x <<= w & 63
-			p.pos += w
 		}
 	}
 	def := at(base, vrf*dirWords+default6)
@@ -159,7 +149,8 @@ func (s *Space) batch6(vrf, root uint32, addrs [][2]uint64, groups []uint32) {
 		p := &l[i&(wide-1)]
 		e := at(base, p.ref)
 		if e >= child {
-			e = s.rest6(e, addrs[i][0], addrs[i][1], uint(p.pos))
+			groups[i] = s.Lookup6(vrf, addrs[i][0], addrs[i][1])
+			continue
 		}
 		if e &= groupMask; e == 0 {
 			e = def
