@@ -62,8 +62,9 @@ func at(base unsafe.Pointer, i uint32) uint32 {
 	return atomic.LoadUint32((*uint32)(unsafe.Add(base, uintptr(i)*4)))
 }
 
+// store is seen by readers whole, and after what was stored before.
 func (a *arena) store(i, v uint32) {
-	atomic.StoreUint32((*uint32)(unsafe.Add(a.base, uintptr(i)*4)), v)
+	release((*uint32)(unsafe.Add(a.base, uintptr(i)*4)), v)
 }
 
 // words is the block of class c at ref, for the writer's own scans and for

@@ -82,8 +82,11 @@ func (s *Space) tidySkip(slot uint32) {
 	}
 }
 
+// tidyAfter is after how many deletions below a node it is looked over, by class.
+var tidyAfter = [classes]uint32{2: 4, 3: 64, 4: 4096}
+
 // tidyNode replaces a node that has become too wide for what it holds. Wide
-// nodes are looked over once in a while only: their size over 64 deletions.
+// nodes are looked over once in a while only.
 func (s *Space) tidyNode(slot uint32, pos uint, path Key) {
 	e := s.load(slot)
 	c, ref := code(e), e&refMask
@@ -96,7 +99,10 @@ func (s *Space) tidyNode(slot uint32, pos uint, path Key) {
 		s.retire(c, ref)
 		return
 	}
-	if s.dels[ref>>8]++; s.dels[ref>>8] < classWords[c]/64 {
+	if s.fixed(c, pos) {
+		return
+	}
+	if s.dels[ref>>8]++; s.dels[ref>>8] < tidyAfter[c] {
 		return
 	}
 	s.dels[ref>>8] = 0
@@ -137,17 +143,25 @@ func (s *Space) shrink(slot uint32, pos uint, path Key) {
 	s.shrink(slot, pos, path)
 }
 
+// fixed tells whether the node has the form that lookups in large tables count on.
+func (s *Space) fixed(c int, pos uint) bool {
+	if *s.words < wideWords {
+		return false
+	}
+	return pos == 0 && c == maxClass && *s.words-classWords[c] >= wideWords/2 || s.is4 && pos == 16 && c == 2
+}
+
 // keeps tells whether a node of which leads sixteenths lead on stays as wide as
 // it is: the rules of tooNarrow with a margin.
 func (s *Space) keeps(c int, pos uint, leads uint32) bool {
+	if s.fixed(c, pos) {
+		return true
+	}
 	share := growAt[c-1]
 	if *s.words >= wideWords {
 		share = growWide[c-1]
 		if pos == 0 {
 			return *s.words-classWords[c] >= wideWords/2
-		}
-		if s.is4 && pos == 16 && c == 2 {
-			return true
 		}
 	}
 	return leads*2*share >= classWords[c]/16

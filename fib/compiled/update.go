@@ -87,6 +87,24 @@ func (s *Space) Delete(vrf uint32, f Family, key Key, n uint, coverLen uint, cov
 	s.del(slot, 0, Key{}, &prefix{key, n, uint32(coverLen)<<lenShift | cover, addrBits(f)})
 }
 
+// Touch loads words that a change of a prefix with this key will need, so that
+// the cache has them: many at once wait for each other's misses no longer than
+// for one. The sum is of no use. Writer only.
+func (s *Space) Touch(vrf uint32, f Family, key Key) (sum uint32) {
+	e, pos := s.load(vrf*dirWords+uint32(f)), uint(0)
+	for range 2 {
+		w := uint(e >> strideShift & strideMask)
+		if e < firstNode {
+			break
+		}
+		ref := e & refMask
+		e = s.load(ref + key.slice(pos, w))
+		pos += w
+		sum += e + s.load(ref) + s.kids[ref>>8]
+	}
+	return sum
+}
+
 // Clear empties a VRF's table of a family, but for the default route. Writer
 // only.
 func (s *Space) Clear(vrf uint32, f Family) {

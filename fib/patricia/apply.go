@@ -53,7 +53,14 @@ func (t *Tables) Apply(b fib.Batch) error {
 		t.open(b.Epoch)
 	}
 	t.ops = t.ops[:0]
+	var next []ahead
 	for i := range b.Changes {
+		if i%aheadChanges == 0 && len(b.Changes) > 1 {
+			next = t.lookAhead(b.Changes[i:min(i+aheadChanges, len(b.Changes))])
+		}
+		if next != nil {
+			next[i%aheadChanges].use()
+		}
 		if err := t.edit(&b.Changes[i]); err != nil {
 			t.rollBack()
 			t.epoch, t.gen, t.groups.byID = epoch, gen, byID
@@ -200,11 +207,11 @@ func (t *Tables) setRoute(r *fib.Route) error {
 }
 
 func (t *Tables) removeRoute(vrf fib.VRF, tb *table, k compiled.Key, n uint) {
-	old := tb.remove(k, n)
+	old, cover := tb.remove(k, n)
 	if old == 0 {
 		return
 	}
-	o := op{vrf: vrf, table: tb, key: k, n: n, old: old, cover: tb.deepest(k, n)}
+	o := op{vrf: vrf, table: tb, key: k, n: n, old: old, cover: cover}
 	t.account(&o, 1)
 	t.ops = append(t.ops, o)
 }
@@ -259,6 +266,9 @@ func (t *Tables) takeBack(o *op) {
 // compile shows the edits of the batch to the readers.
 func (t *Tables) compile() {
 	for i := range t.ops {
+		if i%aheadChanges == 0 {
+			t.touch(t.ops[i:min(i+aheadChanges, len(t.ops))])
+		}
 		o := &t.ops[i]
 		switch o.kind {
 		case opCreate, opReplace:

@@ -32,7 +32,7 @@ func (t *tree4) set(k compiled.Key, n uint, tg tag) (old tag) {
 	return old
 }
 
-func (t *tree4) remove(k compiled.Key, n uint) (old tag) {
+func (t *tree4) remove(k compiled.Key, n uint) (old, cover tag) {
 	if t.buf == nil {
 		t.buf = make([]uint32, 0, 1)
 	}
@@ -40,7 +40,10 @@ func (t *tree4) remove(k compiled.Key, n uint) (old tag) {
 		old = tag(o)
 		return true
 	}, 0)
-	return old
+	if old == 0 {
+		return 0, 0
+	}
+	return old, t.deepest(k, n)
 }
 
 func (t *tree4) deepest(k compiled.Key, n uint) tag {
@@ -75,7 +78,7 @@ func (t *tree6) set(k compiled.Key, n uint, tg tag) (old tag) {
 	return old
 }
 
-func (t *tree6) remove(k compiled.Key, n uint) (old tag) {
+func (t *tree6) remove(k compiled.Key, n uint) (old, cover tag) {
 	if t.buf == nil {
 		t.buf = make([]uint32, 0, 1)
 	}
@@ -83,7 +86,10 @@ func (t *tree6) remove(k compiled.Key, n uint) (old tag) {
 		old = tag(o)
 		return true
 	}, 0)
-	return old
+	if old == 0 {
+		return 0, 0
+	}
+	return old, t.deepest(k, n)
 }
 
 func (t *tree6) deepest(k compiled.Key, n uint) tag {

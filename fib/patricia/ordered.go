@@ -21,7 +21,9 @@ const (
 type ordered struct {
 	first    []compiled.Key // address of each branch's first route
 	branches []*branch
-	wide     bool // addresses have a lower half
+	wide     bool   // addresses have a lower half
+	hint     hint   // where the next change is likely to be
+	sink     uint64 // keeps the compiler from dropping loads that only touch memory
 }
 
 type branch struct {
@@ -69,16 +71,20 @@ func (l *leaf) above(i int, k compiled.Key, n uint) bool {
 	return l.tag[i].length() > n
 }
 
-// upper is the index of the first route behind k/n.
+// upper is the index of the first route behind k/n. Which half a step takes is
+// worked out without a branch: half of them would be mispredicted.
 func (l *leaf) upper(k compiled.Key, n uint) int {
-	low, high := 0, l.n
-	for low < high {
-		mid := int(uint(low+high) / 2)
-		if l.above(mid, k, n) {
-			high = mid
-		} else {
-			low = mid + 1
+	low := 0
+	for size := l.n; size > 0; {
+		half := (size + 1) / 2
+		i := (low + half - 1) & (leafRoutes - 1)
+		_, less := bits.Sub64(uint64(n), uint64(l.tag[i].length()), 0)
+		if l.lo != nil {
+			_, less = bits.Sub64(k.Lo, l.lo[i], less)
 		}
+		_, less = bits.Sub64(k.Hi, l.hi[i], less)
+		low += half & (int(less) - 1) // less: k/n comes before route i
+		size -= half
 	}
 	return low
 }
@@ -93,6 +99,12 @@ type place struct{ branch, leaf, at int }
 // last finds the last route that does not come behind k/n; at is -1 if there
 // is none.
 func (o *ordered) last(k compiled.Key, n uint) (p place, l *leaf) {
+	if o.hint.leads(o, k) {
+		p.branch, p.leaf = o.hint.branch, o.hint.leaf
+		l = o.branches[p.branch].leaves[p.leaf]
+		p.at = l.upper(k, n) - 1
+		return p, l
+	}
 	p.branch = search(o.first, k)
 	// Routes of the same address may begin behind k/n.
 	for p.branch >= 0 && o.first[p.branch] == k && o.branches[p.branch].leaves[0].above(0, k, n) {
@@ -107,20 +119,22 @@ func (o *ordered) last(k compiled.Key, n uint) (p place, l *leaf) {
 		p.leaf--
 	}
 	l = b.leaves[p.leaf]
+	o.sink += l.touch()
 	p.at = l.upper(k, n) - 1
 	return p, l
 }
 
-// search is the index of the last key that is not above k, -1 if there is none.
+// search is the index of the last key that is not above k, -1 if there is
+// none; without branches, as upper.
 func search(keys []compiled.Key, k compiled.Key) int {
-	low, high := 0, len(keys)
-	for low < high {
-		mid := int(uint(low+high) / 2)
-		if m := &keys[mid]; m.Hi > k.Hi || m.Hi == k.Hi && m.Lo > k.Lo {
-			high = mid
-		} else {
-			low = mid + 1
-		}
+	low := 0
+	for size := len(keys); size > 0; {
+		half := (size + 1) / 2
+		m := &keys[low+half-1]
+		_, less := bits.Sub64(k.Lo, m.Lo, 0)
+		_, less = bits.Sub64(k.Hi, m.Hi, less)
+		low += half & (int(less) - 1)
+		size -= half
 	}
 	return low - 1
 }
@@ -261,12 +275,15 @@ func (r *leaf) take(l *leaf, i int) {
 	r.n += l.n - i
 }
 
-func (o *ordered) remove(k compiled.Key, n uint) (old tag) {
+func (o *ordered) remove(k compiled.Key, n uint) (old, cover tag) {
 	p, l := o.last(k, n)
 	if l == nil || !l.is(p.at, k, n) {
-		return 0
+		return 0, 0
 	}
 	old = l.tag[p.at]
+	if n > 0 {
+		cover = o.cover(l, p.at-1, k, n-1)
+	}
 	o.mark(p, k, n, false)
 	copy(l.hi[p.at:], l.hi[p.at+1:l.n])
 	copy(l.tag[p.at:], l.tag[p.at+1:l.n])
@@ -278,17 +295,17 @@ func (o *ordered) remove(k compiled.Key, n uint) (old tag) {
 	switch {
 	case l.n == 0:
 		o.drop(p)
-		return old
+		return old, cover
 	case p.at == 0:
 		o.begin(p, l.key(0))
 		l.limit(compiled.CommonBits(k, l.key(0)))
 	}
-	if p.leaf+1 < len(b.leaves) && l.n+b.leaves[p.leaf+1].n <= leafRoutes/2 {
+	if l.n < leafRoutes/2 && p.leaf+1 < len(b.leaves) && l.n+b.leaves[p.leaf+1].n <= leafRoutes/2 {
 		l.take(b.leaves[p.leaf+1], 0)
 		p.leaf++
 		o.drop(p)
 	}
-	return old
+	return old, cover
 }
 
 // drop unlinks the leaf at p.
@@ -305,15 +322,19 @@ func (o *ordered) drop(p place) {
 	}
 }
 
-// deepest looks back from the last route that does not come behind k/n. What
-// contains k/n and begins before that route's leaf contains the first route of
-// the leaf, too.
 func (o *ordered) deepest(k compiled.Key, n uint) tag {
 	p, l := o.last(k, n)
 	if l == nil {
 		return 0
 	}
-	for i := p.at; i >= 0; i-- {
+	return o.cover(l, p.at, k, n)
+}
+
+// cover is the longest route of at most n bits that contains k. The last route
+// that does not come behind k/n is the one at i in l, or, if i is -1, before l.
+// What contains k/n and begins before l contains the first route of l, too.
+func (o *ordered) cover(l *leaf, i int, k compiled.Key, n uint) tag {
+	for ; i >= 0; i-- {
 		if tg := l.tag[i]; l.contains(i, tg.length(), k) {
 			return tg
 		}
@@ -322,7 +343,7 @@ func (o *ordered) deepest(k compiled.Key, n uint) tag {
 	if m < 0 {
 		return 0
 	}
-	p, l = o.last(k.Mask(uint(m)), uint(m))
+	p, l := o.last(k.Mask(uint(m)), uint(m))
 	return l.tag[p.at]
 }
 

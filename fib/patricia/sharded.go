@@ -92,20 +92,23 @@ func (t *sharded) splitUp() {
 	})
 }
 
-func (t *sharded) remove(k compiled.Key, n uint) (old tag) {
+func (t *sharded) remove(k compiled.Key, n uint) (old, cover tag) {
 	if !t.split(n) {
-		old = t.short.remove(k, n)
+		old, cover = t.short.remove(k, n)
 	} else if s := t.at(k); s != nil {
-		if old = s.remove(k, n); old != 0 {
+		if old, cover = s.remove(k, n); old != 0 {
 			if s.routes--; s.routes == 0 {
 				t.dropShard(t.shardOf(k))
+			}
+			if cover == 0 {
+				cover = t.short.deepest(k, n)
 			}
 		}
 	}
 	if old != 0 {
 		t.routes--
 	}
-	return old
+	return old, cover
 }
 
 func (t *sharded) dropShard(id uint32) {

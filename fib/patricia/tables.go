@@ -35,6 +35,9 @@ type Tables struct {
 	gen    uint32 // of the epoch
 	ops    []op   // of the batch at hand
 	trees  Trees
+
+	ahead [aheadChanges]ahead
+	sink  uint32 // as ordered.sink
 }
 
 type vrfTables struct{ v4, v6 *table }
@@ -52,15 +55,15 @@ var _ fib.Applier = (*Tables)(nil)
 
 // New returns empty tables; h may be nil. It panics when the system does not
 // give the address space (512 MiB, none of it resident).
-func New(h Hooks) *Tables { return NewWith(h, Kentik) }
+func New(h Hooks) *Tables { return NewWith(h, Ordered) }
 
 // Trees selects the trees that the writer edits.
 type Trees uint8
 
 // The trees. Both hold the same routes and answer alike.
 const (
-	Kentik  Trees = iota // Patricia trees of github.com/kentik/patricia: the default
-	Ordered              // B+ trees of ours: faster to change, see docs/fib.md
+	Ordered Trees = iota // B+ trees of ours: the default, see docs/fib.md
+	Kentik               // Patricia trees of github.com/kentik/patricia: the oracle of our own
 )
 
 // NewWith is New with a choice of trees.

@@ -19,8 +19,9 @@ const generations = 16
 // editable is a tree with one tag a prefix, in order of address, then length.
 type editable interface {
 	set(k compiled.Key, n uint, t tag) (old tag) // 0: new
-	remove(k compiled.Key, n uint) (old tag)     // 0: was not there
-	deepest(k compiled.Key, n uint) tag          // of the longest prefix of k/n, itself included
+	// remove returns the tag of k/n, 0 if it was not there, and that of the longest prefix that is left of k/n.
+	remove(k compiled.Key, n uint) (old, cover tag)
+	deepest(k compiled.Key, n uint) tag // of the longest prefix of k/n, itself included
 	// each calls f in order until it returns false. Routes before address
 	// first may be passed over.
 	each(first compiled.Key, f func(k compiled.Key, t tag) bool)
@@ -47,13 +48,13 @@ func (t *table) set(k compiled.Key, n uint, tg tag) (old tag) {
 	return old
 }
 
-// remove returns the tag that k/n had, 0 if none.
-func (t *table) remove(k compiled.Key, n uint) (old tag) {
-	if old = t.editable.remove(k, n); old != 0 {
+// remove returns the tag that k/n had, 0 if none, and that of its cover.
+func (t *table) remove(k compiled.Key, n uint) (old, cover tag) {
+	if old, cover = t.editable.remove(k, n); old != 0 {
 		t.routes--
 		t.perGen[old.gen()]--
 	}
-	return old
+	return old, cover
 }
 
 // get is the tag of exactly k/n, 0 if none.
