@@ -47,12 +47,18 @@ func benchFIB(r *report) error {
 		return err
 	}
 	million := moreSpecifics(v4, 1_000_000)
+	if err := fibLatency(r, million); err != nil {
+		return err
+	}
+	if err := fibChurn(r, million); err != nil {
+		return err
+	}
 	for _, n := range []int{10_000, 100_000, 1_000_000} {
-		if err := fibChange(r, million[:min(n, len(million))], patricia.Kentik, ""); err != nil {
+		if err := fibChange(r, million[:min(n, len(million))], patricia.Ordered, ""); err != nil {
 			return err
 		}
 	}
-	return fibChange(r, million, patricia.Ordered, ".ordered")
+	return fibChange(r, million, patricia.Kentik, ".kentik")
 }
 
 func cpuTime() time.Duration {
@@ -107,7 +113,7 @@ func applyAll(t *patricia.Tables, all []fib.Batch) error {
 }
 
 func filled(prefixes ...netip.Prefix) (*patricia.Tables, error) {
-	t, seq, err := newFIB(patricia.Kentik)
+	t, seq, err := newFIB(patricia.Ordered)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +121,7 @@ func filled(prefixes ...netip.Prefix) (*patricia.Tables, error) {
 }
 
 // fibLookup compares lookups of announced addresses in ours, bart's fastest
-// table with values, and kentik/patricia, alternating.
+// table with values, kentik/patricia, and DPDK's tables in bulks of 64, alternating.
 func fibLookup(r *report, suffix string, prefixes []netip.Prefix) error {
 	r.progress("lookup%s: fill %d prefixes", suffix, len(prefixes))
 	t, err := filled(prefixes...)
@@ -130,7 +136,13 @@ func fibLookup(r *report, suffix string, prefixes []netip.Prefix) error {
 		tree.set(p, uint32(i))
 	}
 	a := announced(prefixes, fibLookups)
-	var single, batch, barts, trees []float64
+	d, err := newDPDK(prefixes, &a)
+	if err != nil {
+		r.progress("lookup%s: DPDK is left out: %v", suffix, err)
+	} else {
+		defer d.close()
+	}
+	var single, batch, barts, trees, scalars, vectors []float64
 	var sink uint32
 	for run := range fibRuns {
 		r.progress("lookup%s: run %d of %d", suffix, run+1, fibRuns)
@@ -148,6 +160,14 @@ func fibLookup(r *report, suffix string, prefixes []netip.Prefix) error {
 				sink += tree.find(ip)
 			}
 		}))
+		if d == nil {
+			continue
+		}
+		scalar, vector, err := d.round()
+		if err != nil {
+			return err
+		}
+		scalars, vectors = append(scalars, scalar), append(vectors, vector)
 	}
 	runtime.KeepAlive(sink)
 	ns := func(rates []float64) (out []float64) {
@@ -165,7 +185,11 @@ func fibLookup(r *report, suffix string, prefixes []netip.Prefix) error {
 	}{
 		{name, single, "patricia", trees}, {name + ".batch", batch, "patricia", trees},
 		{name + ".bart", single, "bart", barts}, {name + ".batch.bart", batch, "bart", barts},
+		{name + ".batch.rte_fib", batch, "rte_fib scalar", scalars}, {name + ".batch.rte_fib_vector", batch, "rte_fib AVX-512", vectors},
 	} {
+		if len(f.b) == 0 || f.b[0] == 0 {
+			continue
+		}
 		if err := r.against(f.name, "ns", "less", ns(f.v), f.base, ns(f.b)); err != nil {
 			return err
 		}

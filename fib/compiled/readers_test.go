@@ -19,7 +19,11 @@ func readersAndWriter(t *testing.T, f Family) {
 	known := map[twinKey]bool{}
 	var list []twinKey
 	base := twinKey{vrf, f, g.addr(f).Mask(4), 4}
-	for range 3000 {
+	routes, steps := 3000, 60_000
+	if raceDetector {
+		routes, steps = 600, 4000
+	}
+	for range routes {
 		k := g.prefix(vrf, f)
 		if k.n <= base.n {
 			continue
@@ -52,10 +56,6 @@ func readersAndWriter(t *testing.T, f Family) {
 				rounds[id].Add(1)
 			}
 		})
-	}
-	steps := 60_000
-	if raceDetector {
-		steps = 12_000
 	}
 	for i := range steps {
 		k := list[g.r.IntN(len(list)-1)]

@@ -21,7 +21,7 @@ func TestAgainstScan(t *testing.T) {
 	families(t, func(t *testing.T, f Family) {
 		large := 4000
 		if raceDetector {
-			large = 1500
+			large = 500
 		}
 		for _, most := range []int{3, 40, large} {
 			t.Run(fmt.Sprint(most), func(t *testing.T) { againstScan(t, f, most) })
@@ -159,7 +159,7 @@ func TestOverlap(t *testing.T) {
 // Lookups and batches of any length allocate nothing.
 func TestLookupsDoNotAllocate(t *testing.T) {
 	g := newRig(t)
-	for len(g.twin.list) < 5000 {
+	for len(g.twin.list) < 1500 {
 		g.set(g.prefix(0, [...]Family{IPv4, IPv6}[len(g.twin.list)%2]), 1)
 	}
 	a4, a6, out := make([]uint32, 100), make([][2]uint64, 100), make([]uint32, 100)

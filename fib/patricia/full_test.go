@@ -35,7 +35,11 @@ func realPrefixes(t *testing.T) (out []netip.Prefix) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for lines := bufio.NewScanner(z); lines.Scan(); {
+	line := 0
+	for lines := bufio.NewScanner(z); lines.Scan(); line++ {
+		if patricia.RaceDetector && line%80 != 0 {
+			continue
+		}
 		out = append(out, netip.MustParsePrefix(lines.Text()))
 	}
 	return out
@@ -56,7 +60,7 @@ func againstBart(t *testing.T, all []netip.Prefix, trees patricia.Trees) {
 	r := fibtest.Rand(t)
 	r.Shuffle(len(prefixes), func(i, j int) { prefixes[i], prefixes[j] = prefixes[j], prefixes[i] })
 	if patricia.RaceDetector {
-		prefixes, lookups = prefixes[:40_000], 1<<15
+		lookups = 1 << 14
 	}
 	tb, _ := newTablesWith(t, trees)
 	var other bart.Fast[uint32]

@@ -30,7 +30,7 @@ func compareTrees(t *testing.T, f compiled.Family) {
 	}
 	steps := 120_000 // enough for shards
 	if RaceDetector {
-		steps = 40_000
+		steps = 20_000
 	}
 	for i := range steps {
 		k, n := key()

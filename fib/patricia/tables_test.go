@@ -73,7 +73,11 @@ func TestAgainstTwin(t *testing.T) {
 	for i := range 4 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			tb, h := newTablesWith(t, [...]patricia.Trees{patricia.Ordered, patricia.Kentik}[i%2])
-			fibtest.Run(t, tb, 600)
+			batches := 600
+			if patricia.RaceDetector {
+				batches = 150
+			}
+			fibtest.Run(t, tb, batches)
 			if n := tb.Stats().Groups; n != len(h.live) {
 				t.Errorf("%d groups, %d announced", n, len(h.live))
 			}
@@ -332,7 +336,11 @@ func TestReadersAndWriter(t *testing.T) {
 	}
 	s := &fibtest.Script{R: fibtest.Rand(t), VRFs: 1}
 	seq := uint64(1)
-	for range 300 {
+	batches := 300
+	if patricia.RaceDetector {
+		batches = 60
+	}
+	for range batches {
 		var c []fib.Change
 		for range 40 {
 			p := s.Prefix()
