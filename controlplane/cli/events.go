@@ -60,6 +60,16 @@ func clearEvents(ctx context.Context, e *Env, w words) (mgmt.Done, error) {
 // headline sums a loop up.
 func headline(s event.Stats) string {
 	h := fmt.Sprintf("busy %s of %s, %d timers armed, %d periodic runs missed", share(s.Busy, s.Window), ago(s.Window), s.Timers, s.Missed)
+	if s.Priority != "" {
+		h += ", thread " + s.Priority
+	}
+	var slow, starved, late uint64
+	for _, x := range s.Handlers {
+		slow, starved, late = slow+x.Slow, starved+x.Starved, late+x.Missed
+	}
+	if slow+starved+late > 0 {
+		h += fmt.Sprintf("; events: %d slow, %d starved, %d late", slow, starved, late)
+	}
 	if s.Running != "" && s.Since >= event.SlowAfter {
 		h += fmt.Sprintf("; %s runs for %v", s.Running, s.Since.Round(time.Millisecond))
 	}

@@ -66,6 +66,10 @@ func TestHeadline(t *testing.T) {
 	if h := headline(s); h != "busy 1.00% of 1m40s, 7 timers armed, 0 periodic runs missed; requests runs for 3s" {
 		t.Error(h)
 	}
+	s = event.Stats{Priority: "ordinary: no", Handlers: []event.HandlerStats{{Slow: 2, Starved: 1}, {Starved: 4, Missed: 3}}}
+	if h := headline(s); !strings.HasSuffix(h, "missed, thread ordinary: no; events: 2 slow, 5 starved, 3 late") {
+		t.Error(h)
+	}
 	if h := headline(event.Stats{}); !strings.HasPrefix(h, "busy - of 0s") {
 		t.Error(h)
 	}
