@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"reflect"
@@ -348,6 +349,67 @@ func TestStatsWhileRunning(t *testing.T) {
 	within(t, done, "the last event")
 	if s := l.Stats(); s.Timers != 1000 || s.Handlers[0].Runs < 1 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+// TestQueueAgainstTwin: what comes out is what a slice would give, whatever is
+// pushed and popped in between, over many chunks.
+func TestQueueAgainstTwin(t *testing.T) {
+	for _, policy := range []Policy{Reject, DropOldest} {
+		q := &queue{bound: 1000, policy: policy}
+		q.room.L = &q.mu
+		var twin []int64
+		rng := rand.New(rand.NewPCG(1, uint64(policy)))
+		never := func() bool { return true }
+		for i := range int64(50_000) {
+			if rng.IntN(2+int(i/10_000)%2) == 0 { // sometimes more in than out
+				if it, ok := q.pop(); ok != (len(twin) > 0) || ok && it.at != twin[0] {
+					t.Fatalf("%v: step %d: popped %v %v, want %v", policy, i, it.at, ok, twin[:min(1, len(twin))])
+				}
+				twin = twin[min(1, len(twin)):]
+				continue
+			}
+			err := q.push(item{at: i}, never)
+			switch {
+			case len(twin) < 1000 && err == nil:
+			case policy == DropOldest && err == nil:
+				twin = twin[1:]
+			case policy == Reject && len(twin) == 1000 && errors.Is(err, ErrFull):
+				continue
+			default:
+				t.Fatalf("%v: push with %d waiting: %v", policy, len(twin), err)
+			}
+			twin = append(twin, i)
+			if at, ok := q.oldest(); !ok || at != twin[0] {
+				t.Fatalf("%v: the oldest is %d, want %d", policy, at, twin[0])
+			}
+		}
+		if q.mu.Lock(); int(q.depth()) != len(twin) || q.max != 1000 {
+			t.Errorf("%v: depth %d of %d, most %d", policy, q.depth(), len(twin), q.max)
+		}
+		q.mu.Unlock()
+	}
+}
+
+// TestPostAllocatesNothing: a loop in service leaves no garbage behind.
+func TestPostAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	l := virtual(t)
+	h := l.Handler("h", Normal)
+	f := func() {}
+	for range 1000 { // the histograms and chunks are there then
+		post(t, h, f)
+	}
+	l.Advance(0)
+	if n := testing.AllocsPerRun(100, func() {
+		for range 300 {
+			_ = h.Post(f)
+		}
+		l.Advance(0)
+	}); n > 3 {
+		t.Errorf("%v allocations for 300 events", n)
 	}
 }
 

@@ -351,6 +351,14 @@ func (q *queue) spend(i int) {
 // oldest returns when the event that pop would return was posted. Only the loop
 // calls it.
 func (q *queue) oldest() (int64, bool) {
+	if q.policy == DropOldest && q.left == 0 { // it stays where it may be dropped
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.n == 0 {
+			return 0, false
+		}
+		return q.at(0).at, true
+	}
 	if q.left == 0 && !q.refill() {
 		return 0, false
 	}

@@ -92,6 +92,16 @@ func (s *Source) end() {
 	})
 }
 
+// Source runs wait on a goroutine: for what waits for the outside by itself, posts
+// through h and ends by its own means. It shows among the sources as long as it and
+// the loop run; Count counts what came.
+func (h *Handler) Source(kind, name string, wait func(*Source)) *Source {
+	return h.loop.newSource(kind, name, h, func() {}, wait)
+}
+
+// Count counts an event of a source made by Handler.Source.
+func (s *Source) Count() { s.events.Add(1) }
+
 // Signal runs f as an event of h for each of the signals that comes. Signals
 // that come faster than f runs are merged, as the kernel does.
 func (l *Loop) Signal(h *Handler, f func(os.Signal), sigs ...os.Signal) *Source {

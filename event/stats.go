@@ -84,7 +84,7 @@ func DelayBounds() []time.Duration {
 
 // SourceStats are the figures of a source.
 type SourceStats struct {
-	Kind    string    `json:"kind"` // "signal", "child", "readable", "netlink", "files", "feed", "watchdog", "warnings"
+	Kind    string    `json:"kind"` // "signal", "child", "readable", "netlink", "files", "feed", "watchdog", "warnings", or as Handler.Source was told
 	Name    string    `json:"name"`
 	Handler string    `json:"handler,omitempty"`
 	Since   time.Time `json:"since"`

@@ -192,6 +192,43 @@ func TestTaskEndsWithTheLoop(t *testing.T) {
 	close(release)
 }
 
+// TestYieldLetsOthersRun: what waits runs before the routine goes on.
+func TestYieldLetsOthersRun(t *testing.T) {
+	l := virtual(t)
+	h := l.Handler("task", Normal)
+	var got []string
+	if err := h.Go(func(task *Task) {
+		for range 3 {
+			got = append(got, "part")
+			if err := task.Yield(); err != nil {
+				t.Error(err)
+			}
+		}
+		got = append(got, "end")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	post(t, h, func() { got = append(got, "other") })
+	post(t, l.Handler("low", Background), func() { got = append(got, "low") })
+	l.Advance(0)
+	if want := []string{"part", "other", "part", "part", "end", "low"}; !slices.Equal(got, want) {
+		t.Errorf("ran %v, want %v", got, want)
+	}
+
+	l = virtual(t)
+	stopped := errors.New("not yet")
+	if err := l.Handler("task", Normal).Go(func(task *Task) {
+		l.Stop()
+		stopped = task.Yield()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l.Advance(0)
+	if !errors.Is(stopped, ErrStopped) {
+		t.Errorf("Yield in a loop that ended: %v", stopped)
+	}
+}
+
 func TestTaskPanicNamesItsHandler(t *testing.T) {
 	l := virtual(t)
 	if err := l.Handler("task", Normal).Go(func(*Task) { panic("x") }); err != nil {

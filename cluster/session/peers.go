@@ -15,8 +15,8 @@ import (
 
 // server accepts sessions.
 type server struct {
-	l  bus.Listener
-	wg sync.WaitGroup
+	l    bus.Listener
+	done chan struct{} // closed when nothing is accepted any more
 }
 
 // Serve binds the range and accepts connections; accept runs on the loop and
@@ -27,14 +27,16 @@ func Serve(h *event.Handler, b bus.Bus, r bus.Range, accept func(*Session) Handl
 	if err != nil {
 		return nil, fmt.Errorf("serve %s: %w", r, err)
 	}
-	v := &server{l: l}
-	v.wg.Go(func() {
+	v := &server{l: l, done: make(chan struct{})}
+	h.Source("listener", r.String(), func(src *event.Source) {
+		defer close(v.done)
 		for wait := retryMin; ; {
 			c, err := l.Accept()
 			switch {
 			case err == nil:
 				wait = retryMin
 				s := newSession(h, c)
+				src.Count()
 				if !post(h, func() { s.start(accept(s)) }) {
 					c.Close()
 				}
@@ -55,7 +57,7 @@ func Serve(h *event.Handler, b bus.Bus, r bus.Range, accept func(*Session) Handl
 
 func (v *server) Close() error {
 	err := v.l.Close()
-	v.wg.Wait()
+	<-v.done
 	return err
 }
 
@@ -68,7 +70,7 @@ type follower struct {
 	up      func(uint32, *Session) Handler
 	ctx     context.Context // ends with Close: dials are its
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	done    chan struct{} // closed when the topology is not followed any more
 	targets map[uint32]*target
 
 	mu     sync.Mutex
@@ -92,21 +94,23 @@ type target struct {
 // session ends and the instance is bound, or bound again, it dials anew. Close
 // ends following and the sessions.
 func Follow(h *event.Handler, b bus.Bus, r bus.Range, up func(instance uint32, s *Session) Handler) (io.Closer, error) {
-	f := &follower{h: h, b: b, r: r, up: up, targets: make(map[uint32]*target)}
+	f := &follower{h: h, b: b, r: r, up: up, done: make(chan struct{}), targets: make(map[uint32]*target)}
 	var err error
 	if f.sub, err = b.Subscribe(r); err != nil {
 		return nil, fmt.Errorf("follow %s: %w", r, err)
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	f.wg.Go(f.watch)
+	h.Source("topology", r.String(), f.watch)
 	return f, nil
 }
 
 // watch hands topology events to the loop, in order.
-func (f *follower) watch() {
+func (f *follower) watch(src *event.Source) {
+	defer close(f.done)
 	for {
 		e, err := f.sub.Next()
 		if err == nil {
+			src.Count()
 			post(f.h, func() { f.event(e) })
 			continue
 		}
@@ -163,7 +167,7 @@ func (f *follower) Close() error {
 	f.mu.Unlock()
 	f.cancel()
 	err := sub.Close()
-	f.wg.Wait()
+	<-f.done
 	post(f.h, func() {
 		for _, t := range f.targets {
 			t.stopRetry()

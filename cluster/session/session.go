@@ -66,7 +66,7 @@ func (s *Session) start(handler Handler) {
 		s.Close()
 	}
 	s.handler = handler
-	go s.read()
+	s.h.Source("session", s.conn.Peer().String(), s.read)
 	go s.write()
 }
 
@@ -251,12 +251,13 @@ func (s *Session) schedule() {
 }
 
 // read receives until the connection breaks, a window ahead of the loop.
-func (s *Session) read() {
+func (s *Session) read(src *event.Source) {
 	var u unpacker
+	received := func(m Message) { src.Count(); s.received(m) }
 	for {
 		b, err := s.conn.Recv()
 		if err == nil {
-			err = u.unpack(b, s.received)
+			err = u.unpack(b, received)
 		}
 		if err != nil {
 			s.end(reason(err))
