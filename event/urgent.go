@@ -17,15 +17,15 @@ import (
 // The kernel gives the thread a larger share of the processor, not all of it:
 // a loop that is busy for long does not stop the rest of the machine.
 //
-// It needs CAP_SYS_NICE; without, the loop runs as an ordinary thread and
+// It needs CAP_SYS_NICE, or an RLIMIT_NICE that allows UrgentNice; without, the loop runs as an ordinary thread and
 // Stats.Priority says why. With a virtual clock it means nothing.
 func WithUrgency() Option {
 	return func(l *Loop) { l.urgent.want = true }
 }
 
 const (
-	// urgentNice gives 9 times an ordinary thread's share.
-	urgentNice = -10
+	// UrgentNice is the niceness of an urgent thread: 9 times an ordinary one's share.
+	UrgentNice = -10
 	// urgentSlice is what the thread asks for at a time: the kernel (Linux 6.12)
 	// lets it in before those that ask for more. The shortest it takes.
 	urgentSlice = 100 * time.Microsecond
@@ -109,7 +109,7 @@ func (u *urgency) String() string {
 // threads or processes, do not inherit it.
 func makeUrgent() error {
 	attr := unix.SchedAttr{
-		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: urgentNice,
+		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: UrgentNice,
 		Flags: unix.SCHED_FLAG_RESET_ON_FORK, Runtime: uint64(urgentSlice),
 	}
 	return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
@@ -122,7 +122,7 @@ func makeOrdinary(tid int) {
 		return
 	}
 	attr, err := unix.SchedGetAttr(tid, 0)
-	if err != nil || attr.Policy != unix.SCHED_NORMAL || attr.Nice != urgentNice {
+	if err != nil || attr.Policy != unix.SCHED_NORMAL || attr.Nice != UrgentNice {
 		return
 	}
 	attr = &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}

@@ -26,7 +26,7 @@ func startUrgent(t *testing.T) *Loop {
 			t.Error(err)
 		}
 		for _, tid := range threads(t) {
-			if attr, err := unix.SchedGetAttr(tid, 0); err == nil && attr.Nice == urgentNice {
+			if attr, err := unix.SchedGetAttr(tid, 0); err == nil && attr.Nice == UrgentNice {
 				t.Errorf("thread %d is still urgent", tid)
 			}
 		}
@@ -64,7 +64,7 @@ func TestUrgentThread(t *testing.T) {
 			}
 			nice <- attr.Nice
 		})
-		return recvWithin(t, nice, "the event") == urgentNice
+		return recvWithin(t, nice, "the event") == UrgentNice
 	})
 	child := make(chan string, 1)
 	post(t, h, func() {

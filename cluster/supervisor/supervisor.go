@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
 	"godwit/cluster/health"
@@ -85,6 +87,9 @@ func New(cfg Config) (_ *Supervisor, err error) {
 		procs: map[string]*module.Process{}, timers: map[string]*event.Timer{}, refused: map[string]string{}, live: map[string]*liveness{},
 		sessions: map[*session.Session]struct{}{},
 	}
+	if err := allowUrgency(); err != nil {
+		cfg.Log.Warn("modules may not be urgent", "error", err)
+	}
 	s.work = s.loop.Handler("modules", event.Critical)
 	s.serve = s.loop.Handler("sessions", event.Normal)
 	s.in = newInputs(s.work, s.step)
@@ -133,6 +138,13 @@ func New(cfg Config) (_ *Supervisor, err error) {
 		return nil, err
 	}
 	return s, s.joinCluster()
+}
+
+// allowUrgency lets modules without any privilege make the thread of their event
+// loop urgent: they inherit the limit.
+func allowUrgency() error {
+	limit := uint64(20 - event.UrgentNice)
+	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_NICE, &unix.Rlimit{Cur: limit, Max: limit}))
 }
 
 // Run starts the routing engine and serves until Shutdown has stopped

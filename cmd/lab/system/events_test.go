@@ -40,6 +40,7 @@ func (r *rig) events(ctx context.Context) (map[string]event.Stats, error) {
 
 // TestEventsAreShown looks at the loops of all processes of a running router.
 func TestEventsAreShown(t *testing.T) {
+	shared.converged(t)
 	modules, err := shared.running(t.Context())
 	if err != nil {
 		t.Fatal(err)
