@@ -112,6 +112,7 @@ func newRoutes(h *event.Handler, log *slog.Logger) *routes {
 	r := &routes{
 		log: log, h: h, table: rib.New(rib.Options{History: changeLog}), pub: fibsync.NewPublisher(),
 		onTake: func(updates) {}, onChanges: func(int) {},
+		onBest: func([]rib.BestChange) {}, onRoom: func(fib.VRF) {}, onFIB: func([]fib.Change) {},
 	}
 	r.in = event.NewInput(h, "routes", r.take)
 	return r
