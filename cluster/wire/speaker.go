@@ -83,9 +83,11 @@ type RedistRoute struct {
 }
 
 // RedistBody announces and withdraws redistributed routes. With Replace, what
-// is not listed is withdrawn.
+// is not listed is withdrawn. With More, the list goes on in the messages that
+// follow, until one without it; nothing is announced or withdrawn before.
 type RedistBody struct {
 	Replace bool          `json:"replace,omitempty"`
+	More    bool          `json:"more,omitempty"`
 	Routes  []RedistRoute `json:"routes"`
 }
 

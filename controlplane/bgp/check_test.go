@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"errors"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -129,6 +130,44 @@ func TestRedist(t *testing.T) {
 	}
 }
 
+// TestOffers takes and gives back protocols in all orders.
+func TestOffers(t *testing.T) {
+	names := []string{"a", "b", "c"}
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {1, 0, 2}} {
+		var r redist
+		p := prefix("10.0.0.0/8")
+		tell := func(i int, withdraw bool) {
+			if _, err := r.change(wire.RedistBody{Routes: []wire.RedistRoute{{Prefix: p, Protocol: names[i], Metric: uint32(10 + i), Withdraw: withdraw}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		have := map[int]bool{}
+		check := func() {
+			t.Helper()
+			want := map[netip.Prefix]uint32{}
+			for i := range have {
+				if m, ok := want[p]; !ok || uint32(10+i) < m {
+					want[p] = uint32(10 + i)
+				}
+			}
+			if got := r.all(); !reflect.DeepEqual(got, want) {
+				t.Fatalf("order %v: %v, want %v", order, got, want)
+			}
+		}
+		for i := range names {
+			tell(i, false)
+			have[i] = true
+			check()
+		}
+		for _, i := range order {
+			tell(i, true)
+			tell(i, true) // once more is no change
+			delete(have, i)
+			check()
+		}
+	}
+}
+
 // TestRedistReplaced sees that the same table once more is no change, whatever
 // its size: nothing is withdrawn meanwhile.
 func TestRedistReplaced(t *testing.T) {
@@ -147,6 +186,61 @@ func TestRedistReplaced(t *testing.T) {
 	body.Routes = body.Routes[1:]
 	if list, err := r.change(body); err != nil || len(list) != 1 || !list[0].withdraw {
 		t.Errorf("%+v: %v", list, err)
+	}
+}
+
+// TestRedistInParts: a million routes come in parts, with changes in between;
+// nothing happens before the last part, then the same as if they had come at once.
+func TestRedistInParts(t *testing.T) {
+	const routes, part = 1_000_000, 20_000
+	route := func(i int) wire.RedistRoute {
+		return wire.RedistRoute{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(10 + i>>16), byte(i >> 8), byte(i), 0}), 24), Protocol: "rib"}
+	}
+	r := redist{}
+	if list, err := r.change(wire.RedistBody{Replace: true, Routes: []wire.RedistRoute{route(routes + 1)}}); err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	if _, err := r.change(wire.RedistBody{More: true}); !errors.Is(err, errPart) {
+		t.Errorf("a part without a beginning: %v", err)
+	}
+	var list []origination
+	for at := 0; at < routes; at += part {
+		if len(list) > 0 {
+			t.Fatalf("%d changes before the last part", len(list))
+		}
+		body := wire.RedistBody{Replace: at == 0, More: at+part < routes}
+		for i := range part {
+			body.Routes = append(body.Routes, route(at+i))
+		}
+		if at == 10*part { // one that was listed goes, one comes that will be listed
+			gone := route(3)
+			gone.Withdraw = true
+			body.Routes = append(body.Routes, gone, route(routes-1))
+		}
+		var err error
+		if list, err = r.change(body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	announced, withdrawn := 0, 0
+	for _, o := range list {
+		if o.withdraw {
+			withdrawn++
+		} else {
+			announced++
+		}
+	}
+	if announced != routes-1 || withdrawn != 1 || len(r.routes) != routes-1 || r.parts != nil {
+		t.Errorf("%d announced, %d withdrawn, %d kept", announced, withdrawn, len(r.routes))
+	}
+	// A list that begins anew forgets the parts before.
+	for _, b := range []wire.RedistBody{{Replace: true, More: true, Routes: []wire.RedistRoute{route(1)}}, {Replace: true, More: true}, {Routes: []wire.RedistRoute{route(2)}}} {
+		if _, err := r.change(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.routes) != 1 {
+		t.Errorf("%d routes", len(r.routes))
 	}
 }
 

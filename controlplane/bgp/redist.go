@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -12,7 +13,8 @@ import (
 // redist is what the routing engine wants announced: a prefix as long as one
 // protocol has it, with the smallest metric.
 type redist struct {
-	routes map[netip.Prefix]map[string]uint32 // protocol → metric
+	routes map[netip.Prefix]offer
+	parts  *wire.RedistBody // a list that goes on; nil: none
 }
 
 // origination is one change of what BGP announces.
@@ -22,6 +24,77 @@ type origination struct {
 	withdraw bool
 }
 
+// offer is what protocols have for a prefix. The first lies in the map: mostly
+// there is no other.
+type offer struct {
+	protocol string
+	metric   uint32
+	next     *offer
+}
+
+// with returns the offers with one set.
+func (o offer) with(protocol string, metric uint32) offer {
+	for x := &o; x != nil; x = x.next {
+		if x.protocol == protocol {
+			x.metric = metric
+			return o
+		}
+	}
+	return offer{protocol, metric, &o}
+}
+
+// without returns the offers without one; false if no other is left.
+func (o offer) without(protocol string) (offer, bool) {
+	if o.protocol == protocol {
+		if o.next == nil {
+			return o, false
+		}
+		return *o.next, true
+	}
+	for x := &o; x.next != nil; x = x.next {
+		if x.next.protocol == protocol {
+			x.next = x.next.next
+			break
+		}
+	}
+	return o, true
+}
+
+// least is the smallest metric.
+func (o offer) least() uint32 {
+	m := o.metric
+	for x := o.next; x != nil; x = x.next {
+		m = min(m, x.metric)
+	}
+	return m
+}
+
+// errPart is a part of a list that has no beginning.
+var errPart = errors.New("redistribute: part of a list that was not begun")
+
+// collect joins the parts of a list; false while there are more to come. A list
+// that begins replaces one that has not ended.
+func (r *redist) collect(body wire.RedistBody) (wire.RedistBody, bool, error) {
+	switch {
+	case body.Replace && body.More:
+		r.parts = &body
+		return body, false, nil
+	case body.Replace:
+		r.parts = nil
+		return body, true, nil
+	case r.parts == nil && body.More:
+		return body, false, errPart
+	case r.parts == nil:
+		return body, true, nil
+	}
+	r.parts.Routes = append(r.parts.Routes, body.Routes...)
+	if body.More {
+		return body, false, nil
+	}
+	body, r.parts = *r.parts, nil
+	return body, true, nil
+}
+
 // change takes over a message and returns what it changes.
 func (r *redist) change(body wire.RedistBody) ([]origination, error) {
 	for _, rt := range body.Routes {
@@ -29,73 +102,81 @@ func (r *redist) change(body wire.RedistBody) ([]origination, error) {
 			return nil, fmt.Errorf("redistribute %v: bad prefix", p)
 		}
 	}
-	if r.routes == nil {
-		r.routes = map[netip.Prefix]map[string]uint32{}
-	}
-	touched := map[netip.Prefix]bool{}
-	before := map[netip.Prefix]uint32{}
-	touch := func(p netip.Prefix) {
-		if !touched[p] {
-			touched[p] = true
-			if m, ok := r.metric(p); ok {
-				before[p] = m
-			}
-		}
+	body, whole, err := r.collect(body)
+	if err != nil || !whole {
+		return nil, err
 	}
 	if body.Replace {
-		for p := range r.routes {
-			touch(p)
-		}
-		clear(r.routes)
+		return r.replace(body.Routes), nil
 	}
+	if r.routes == nil {
+		r.routes = map[netip.Prefix]offer{}
+	}
+	before := map[netip.Prefix]*uint32{} // metric; nil: not announced
 	for _, rt := range body.Routes {
-		touch(rt.Prefix)
-		r.set(rt)
+		if _, again := before[rt.Prefix]; !again {
+			before[rt.Prefix] = nil
+			if o, ok := r.routes[rt.Prefix]; ok {
+				m := o.least()
+				before[rt.Prefix] = &m
+			}
+		}
+		setOffer(r.routes, &rt)
 	}
 	var out []origination
-	for p := range touched {
-		old, had := before[p]
-		now, has := r.metric(p)
+	for p, old := range before {
+		now, has := r.routes[p]
 		switch {
-		case has && (!had || old != now):
-			out = append(out, origination{prefix: p, metric: now})
-		case had && !has:
+		case has && (old == nil || *old != now.least()):
+			out = append(out, origination{prefix: p, metric: now.least()})
+		case old != nil && !has:
 			out = append(out, origination{prefix: p, withdraw: true})
 		}
 	}
 	return out, nil
 }
 
-func (r *redist) set(rt wire.RedistRoute) {
-	m := r.routes[rt.Prefix]
-	if rt.Withdraw {
-		delete(m, rt.Protocol)
-		if len(m) == 0 {
-			delete(r.routes, rt.Prefix)
+// replace takes over a whole list.
+func (r *redist) replace(list []wire.RedistRoute) (out []origination) {
+	old := r.routes
+	r.routes = make(map[netip.Prefix]offer, len(list))
+	for i := range list {
+		setOffer(r.routes, &list[i])
+	}
+	for p, o := range r.routes {
+		if was, had := old[p]; !had || was.least() != o.least() {
+			out = append(out, origination{prefix: p, metric: o.least()})
 		}
-		return
 	}
-	if m == nil {
-		m = map[string]uint32{}
-		r.routes[rt.Prefix] = m
+	for p := range old {
+		if _, has := r.routes[p]; !has {
+			out = append(out, origination{prefix: p, withdraw: true})
+		}
 	}
-	m[rt.Protocol] = rt.Metric
+	return out
 }
 
-func (r *redist) metric(p netip.Prefix) (least uint32, ok bool) {
-	for _, m := range r.routes[p] {
-		if !ok || m < least {
-			least, ok = m, true
+func setOffer(m map[netip.Prefix]offer, rt *wire.RedistRoute) {
+	o, ok := m[rt.Prefix]
+	switch {
+	case !rt.Withdraw && !ok:
+		m[rt.Prefix] = offer{protocol: rt.Protocol, metric: rt.Metric}
+	case !rt.Withdraw:
+		m[rt.Prefix] = o.with(rt.Protocol, rt.Metric)
+	case ok:
+		if o, ok = o.without(rt.Protocol); ok {
+			m[rt.Prefix] = o
+		} else {
+			delete(m, rt.Prefix)
 		}
 	}
-	return least, ok
 }
 
 // all is everything that is announced, for a server that starts.
 func (r *redist) all() map[netip.Prefix]uint32 {
 	all := make(map[netip.Prefix]uint32, len(r.routes))
-	for p := range r.routes {
-		all[p], _ = r.metric(p)
+	for p, o := range r.routes {
+		all[p] = o.least()
 	}
 	return all
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"godwit/cluster/wire"
+	"godwit/controlplane/config"
 )
 
 // Backend answers the requests. Functions that stream call emit for each item
@@ -52,8 +53,8 @@ type Backend struct {
 	Capture        func(context.Context, CaptureQuery, func(Frame) error) error
 }
 
-// maxConfig bounds a configuration in bytes: 100,000 static routes take some 6 MB.
-const maxConfig = 16 << 20
+// maxConfig bounds a configuration in bytes, as any file is bounded.
+const maxConfig = config.MaxSize
 
 // Server serves a Backend on a unix socket, and over TLS if it is told to.
 type Server struct {

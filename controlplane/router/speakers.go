@@ -3,7 +3,6 @@ package router
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"reflect"
 	"time"
 
@@ -22,8 +21,6 @@ const (
 	syncGrace = 60 * time.Second
 	// requestTimeout bounds a request to another process.
 	requestTimeout = 10 * time.Second
-	// redistSlice is how many routes one message redistributes.
-	redistSlice = 5000
 )
 
 // speakers follows the BGP speakers of all VRFs.
@@ -46,6 +43,7 @@ type speaker struct {
 	timer *event.Timer     // sweeps when it ends
 	queue []pending
 	busy  bool // an event is posted that applies the queue
+	list  *redistList
 
 	follow *follower // with "advertise: fib"
 
@@ -108,7 +106,7 @@ func (s *speakers) forget() {
 // up is called when a speaker is connected.
 func (s *speakers) up(instance uint32, sess *session.Session) session.Handler {
 	sp := s.get(fib.VRF(instance))
-	sp.sess, sp.sync, sp.queue = sess, false, nil
+	sp.sess, sp.sync, sp.queue, sp.list = sess, false, nil, nil
 	sp.batches, sp.changes = 0, 0
 	s.log.Info("BGP speaker connected", "vrf", instance, "stale", sp.stale)
 	if sp.plan != nil {
@@ -313,48 +311,6 @@ func (p *speakerPlan) redistributes(b *rib.BestChange) bool {
 	return false
 }
 
-// redistributeAll tells a speaker all routes that it shall announce.
-func (s *speakers) redistributeAll(sp *speaker) {
-	body := wire.RedistBody{Replace: true, Routes: []wire.RedistRoute{}}
-	for c, done := (rib.Cursor{}), len(sp.plan.redistribute) == 0; !done; {
-		var list []rib.BestChange
-		list, c, done = s.routes.table.Best(sp.vrf, c, 100_000)
-		for _, b := range list {
-			if sp.plan.redistributes(&b) {
-				body.Routes = append(body.Routes, redistRoute(b.Prefix))
-			}
-		}
-	}
-	s.redistribute(sp, body)
-}
-
-// redistRoute offers one route. The RIB has one choice for a prefix, so that
-// one name stands for all protocols: it is announced or withdrawn under that.
-func redistRoute(p netip.Prefix) wire.RedistRoute {
-	return wire.RedistRoute{Prefix: p, Protocol: "rib"}
-}
-
-// best passes changes of chosen routes to the speakers that redistribute them.
-func (s *speakers) best(changes []rib.BestChange) {
-	bodies := map[*speaker][]wire.RedistRoute{}
-	for _, b := range changes {
-		sp := s.m[b.VRF]
-		if sp == nil || sp.plan == nil || sp.sess == nil || len(sp.plan.redistribute) == 0 {
-			continue
-		}
-		r := redistRoute(b.Prefix)
-		r.Withdraw = !sp.plan.redistributes(&b)
-		bodies[sp] = append(bodies[sp], r)
-	}
-	for sp, list := range bodies {
-		for len(list) > 0 {
-			n := min(len(list), redistSlice)
-			s.redistribute(sp, wire.RedistBody{Routes: list[:n]})
-			list = list[n:]
-		}
-	}
-}
-
 // resend asks a VRF's speaker for all of its routes, since there is room again for
 // those that were refused.
 func (s *speakers) resend(v fib.VRF) {
@@ -365,13 +321,6 @@ func (s *speakers) resend(v fib.VRF) {
 	s.log.Info("room again for BGP routes", "vrf", uint32(v))
 	if err := sp.sess.SendJSON(wire.ResendRoutes, struct{}{}); err != nil {
 		s.log.Error("ask for routes", "vrf", uint32(v), "error", err)
-		sp.sess.Close() // the next session starts with all of them
-	}
-}
-
-func (s *speakers) redistribute(sp *speaker, body wire.RedistBody) {
-	if err := sp.sess.SendJSON(wire.Redistribute, body); err != nil {
-		s.log.Error("redistribute routes", "vrf", uint32(sp.vrf), "error", err)
 		sp.sess.Close() // the next session starts with all of them
 	}
 }
