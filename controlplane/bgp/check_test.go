@@ -192,7 +192,7 @@ func TestRedistReplaced(t *testing.T) {
 // TestRedistInParts: a million routes come in parts, with changes in between;
 // nothing happens before the last part, then the same as if they had come at once.
 func TestRedistInParts(t *testing.T) {
-	const routes, part = 1_000_000, 20_000
+	const routes, part = manyRoutes, 10_000
 	route := func(i int) wire.RedistRoute {
 		return wire.RedistRoute{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(10 + i>>16), byte(i >> 8), byte(i), 0}), 24), Protocol: "rib"}
 	}

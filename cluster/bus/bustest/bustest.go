@@ -63,6 +63,8 @@ func Run(t *testing.T, network func(t *testing.T) Network) {
 		{"Returned", returned},
 		{"Droppable", droppable},
 		{"Overload", overload},
+		{"ImportanceLevels", importanceLevels},
+		{"ScopeOfANode", scopeOfANode},
 		{"ReservedTypes", reservedTypes},
 		{"ServiceFilter", serviceFilter},
 		{"SubscriptionExpires", subscriptionExpires},
@@ -72,6 +74,7 @@ func Run(t *testing.T, network func(t *testing.T) Network) {
 		{"GroupOrder", groupOrder},
 		{"GroupFlowControl", groupFlowControl},
 		{"GroupLoopback", groupLoopback},
+		{"GroupLongest", groupLongest},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, network(t)) })
 	}

@@ -1,6 +1,7 @@
 package bustest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"testing"
@@ -182,4 +183,19 @@ func groupLoopback(t *testing.T, n Network) {
 	meet(t, g, g)
 	ok(t, g.Broadcast([]byte("echo")))
 	text(t, g, g, "echo")
+}
+
+// groupLongest: the longest message, to all.
+func groupLongest(t *testing.T, n Network) {
+	s, r := enter(t, n, "s", 0), enter(t, n, "r", 1)
+	meet(t, s, r)
+	meet(t, r, s)
+	b := bytes.Repeat([]byte{9}, bus.MaxMessage)
+	ok(t, s.Broadcast(b))
+	ok(t, s.Unicast(r.Addr(), b))
+	for range 2 {
+		if e := heard(t, r); e.What != bus.Message || !bytes.Equal(e.Data, b) {
+			t.Errorf("message of %d bytes", len(e.Data))
+		}
+	}
 }

@@ -204,6 +204,81 @@ func overload(t *testing.T, n Network) {
 	}
 }
 
+// importanceLevels: each level has a limit of its own, above that of the level
+// below. What is taken is received; everything else comes back, with its data.
+func importanceLevels(t *testing.T, n Network) {
+	const size, most = 60_000, 2000 // far above any limit
+	r := bound(t, n, "slow", bus.One(500, 0))
+	member := n.Join(t, "senders")
+	taken := 0
+	for i := bus.Low; i <= bus.Critical; i++ {
+		s := must[bus.Socket](t)(member.Socket(bus.With(i)))
+		sent := 0
+		in(t, "a level to be refused", func() {
+			back := make(chan bus.Datagram, most)
+			go func() {
+				for {
+					d, err := s.Recv()
+					if err != nil {
+						close(back)
+						return
+					}
+					back <- d
+				}
+			}()
+			for refused := false; !refused && sent < most; sent++ {
+				ok(t, s.Send(bus.Service{Type: 500}, bytes.Repeat([]byte{byte(i)}, size)))
+				select {
+				case d := <-back:
+					refused = true
+					if d.Code != bus.Overload || len(d.Data) < 1024 || d.Data[0] != byte(i) {
+						t.Errorf("level %d: came back with %v, %d bytes", i, d.Code, len(d.Data))
+					}
+				default:
+				}
+			}
+			ok(t, s.Close())
+			for range back {
+			}
+		})
+		if sent == most {
+			t.Fatalf("level %d has no limit", i)
+		}
+	}
+	// Of each level something was taken: its room is more than the level's below.
+	end := must[bus.Socket](t)(member.Socket())
+	levels := map[byte]int{}
+	for len(levels) <= int(bus.Critical) {
+		d := get(t, r)
+		levels[d.Data[0]]++
+		if taken += len(d.Data); taken > 128<<20 {
+			t.Fatalf("the queue has no bound: %v", levels)
+		}
+	}
+	ok(t, end.Close())
+}
+
+// scopeOfANode: a binding within the node serves the processes of the node.
+func scopeOfANode(t *testing.T, n Network) {
+	a, b := n.Join(t, "a"), n.Join(t, "b")
+	sub := must[bus.Subscription](t)(b.Subscribe(bus.All(500)))
+	l := must[bus.Listener](t)(a.Listen(bus.One(500, 1), bus.Within(bus.Node)))
+	if e := next(t, sub); !e.Up || e.Range != bus.One(500, 1) {
+		t.Errorf("event %+v", e)
+	}
+	c := must[bus.Conn](t)(b.Dial(timeout(t), bus.Service{Type: 500, Instance: 1}))
+	ok(t, c.Send([]byte("near")))
+	var peer bus.Conn
+	in(t, "accept", func() { peer = must[bus.Conn](t)(l.Accept()) })
+	if got := recv(t, peer); string(got) != "near" {
+		t.Errorf("got %q", got)
+	}
+	s := must[bus.Socket](t)(a.Socket())
+	ok(t, s.Bind(bus.One(500, 2), bus.Within(bus.Node)))
+	ok(t, must[bus.Socket](t)(b.Socket()).Send(bus.Service{Type: 500, Instance: 2}, []byte("near")))
+	get(t, s)
+}
+
 func reservedTypes(t *testing.T, n Network) {
 	b := n.Join(t, "a")
 	s := must[bus.Socket](t)(b.Socket())

@@ -25,7 +25,11 @@ const patience = 20 * time.Second
 // childMain is the other process of these tests: it serves {500,1} with an
 // echo until its standard input ends.
 func childMain(dir string) {
-	b, err := Join(dir, "child")
+	var opts []Option
+	if d, err := time.ParseDuration(os.Getenv("GODWIT_BUS_TOLERANCE")); err == nil {
+		opts = append(opts, Tolerance(d))
+	}
+	b, err := Join(dir, "child", opts...)
 	if err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)

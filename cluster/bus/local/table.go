@@ -2,6 +2,7 @@ package local
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 
 	"godwit/cluster/bus"
@@ -20,6 +21,7 @@ type binding struct {
 	name string
 	// local bindings are the member's own knowledge: its node and links.
 	local bool
+	gone  bool   // removed, but still in a list
 	gen   uint32 // of the connection to the name service that told of it (members only)
 }
 
@@ -30,12 +32,30 @@ func (b *binding) event(up bool) bus.Event {
 // table is the name table. It is not safe for concurrent use.
 type table struct {
 	all    map[key]*binding
-	byType map[uint32][]*binding // in order of ref, then range
+	byType map[uint32]*names
 	turn   map[bus.Service]uint32
 }
 
+// names is the bindings of a type: of each socket a list in order of range.
+type names struct {
+	refs  []uint32 // in order
+	lists map[uint32]*list
+}
+
+// list is the bindings of a socket. Those that are gone stay until they are
+// half of the list, so that a process with many names that ends costs no more
+// than it had.
+type list struct {
+	names []*binding
+	gone  int
+}
+
+func (l *list) find(k key) (int, bool) {
+	return slices.BinarySearchFunc(l.names, k, func(x *binding, k key) int { return compare(x.key, k) })
+}
+
 func newTable() table {
-	return table{all: make(map[key]*binding), byType: make(map[uint32][]*binding), turn: make(map[bus.Service]uint32)}
+	return table{all: make(map[key]*binding), byType: make(map[uint32]*names), turn: make(map[bus.Service]uint32)}
 }
 
 func compare(a, b key) int {
@@ -51,9 +71,24 @@ func (t *table) add(b binding) bool {
 	}
 	p := &b
 	t.all[b.key] = p
-	list := t.byType[b.rng.Type]
-	i, _ := slices.BinarySearchFunc(list, b.key, func(x *binding, k key) int { return compare(x.key, k) })
-	t.byType[b.rng.Type] = slices.Insert(list, i, p)
+	n := t.byType[b.rng.Type]
+	if n == nil {
+		n = &names{lists: make(map[uint32]*list)}
+		t.byType[b.rng.Type] = n
+	}
+	l := n.lists[b.ref]
+	if l == nil {
+		l = &list{}
+		n.lists[b.ref] = l
+		at, _ := slices.BinarySearch(n.refs, b.ref)
+		n.refs = slices.Insert(n.refs, at, b.ref)
+	}
+	if i, was := l.find(b.key); was {
+		l.names[i] = p
+		l.gone--
+	} else {
+		l.names = slices.Insert(l.names, i, p)
+	}
 	return true
 }
 
@@ -64,20 +99,47 @@ func (t *table) remove(k key) *binding {
 		return nil
 	}
 	delete(t.all, k)
-	list := t.byType[k.rng.Type]
-	i, _ := slices.BinarySearchFunc(list, k, func(x *binding, k key) int { return compare(x.key, k) })
-	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+	b.gone = true
+	n := t.byType[k.rng.Type]
+	l := n.lists[k.ref]
+	if l.gone++; l.gone*2 <= len(l.names) {
+		return b
+	}
+	l.names, l.gone = slices.DeleteFunc(l.names, func(b *binding) bool { return b.gone }), 0
+	if len(l.names) > 0 {
+		if cap(l.names) > 4*len(l.names) {
+			l.names = slices.Clone(l.names)
+		}
+		return b
+	}
+	delete(n.lists, k.ref)
+	if n.refs = slices.DeleteFunc(n.refs, func(ref uint32) bool { return ref == k.ref }); len(n.refs) == 0 {
 		delete(t.byType, k.rng.Type)
-	} else {
-		t.byType[k.rng.Type] = list
 	}
 	return b
+}
+
+// of yields the bindings of a type.
+func (t *table) of(typ uint32) iter.Seq[*binding] {
+	return func(yield func(*binding) bool) {
+		n := t.byType[typ]
+		if n == nil {
+			return
+		}
+		for _, ref := range n.refs {
+			for _, b := range n.lists[ref].names {
+				if !b.gone && !yield(b) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // overlapping returns the bindings that share an instance with the range.
 func (t *table) overlapping(r bus.Range) []*binding {
 	var found []*binding
-	for _, b := range t.byType[r.Type] {
+	for b := range t.of(r.Type) {
 		if b.rng.Overlaps(r) {
 			found = append(found, b)
 		}
@@ -91,7 +153,7 @@ const maxTurns = 4096
 // pick returns the refs bound to the service, the one whose turn it is first.
 func (t *table) pick(s bus.Service) []uint32 {
 	var refs []uint32
-	for _, b := range t.byType[s.Type] {
+	for b := range t.of(s.Type) {
 		if b.rng.Contains(s) && (len(refs) == 0 || refs[len(refs)-1] != b.ref) {
 			refs = append(refs, b.ref)
 		}

@@ -1,0 +1,7 @@
+//go:build race
+
+package bgp
+
+// manyRoutes is what a large table has in tests: the race detector makes a
+// million too slow.
+const manyRoutes = 200_000

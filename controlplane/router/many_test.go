@@ -1,0 +1,6 @@
+//go:build !race
+
+package router
+
+// manyRoutes is what a large table has in tests.
+const manyRoutes = 1_000_000
