@@ -69,6 +69,12 @@ func (o offer) least() uint32 {
 	return m
 }
 
+// metric is the smallest metric of a prefix; false if it is not announced.
+func (r *redist) metric(p netip.Prefix) (uint32, bool) {
+	o, ok := r.routes[p]
+	return o.least(), ok
+}
+
 // errPart is a part of a list that has no beginning.
 var errPart = errors.New("redistribute: part of a list that was not begun")
 
