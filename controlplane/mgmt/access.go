@@ -100,6 +100,7 @@ func guarded(next http.Handler, access *atomic.Pointer[Access], log *slog.Logger
 		may, who := access.Load().levelOf(r)
 		if need := needs(r); may < need {
 			log.Warn("management request refused", "from", who, "method", r.Method, "path", r.URL.Path)
+			w.Header().Set("Connection", "close") // strangers hold no connections
 			want := "an operator"
 			if need == viewer {
 				want = "an operator or a viewer"

@@ -25,7 +25,7 @@ var reasons = []string{
 	6: "opened the memory of a process",
 	7: "tried to leave the cgroup",
 	8: "touched BPF programs that are not for networks",
-	9: "loaded code into the kernel",
+	9: "gave the kernel code to run",
 }
 
 func (r Reason) String() string {

@@ -203,6 +203,9 @@ var tries = map[string]func(dir string) error{
 		}
 		return e
 	},
+	"core pattern":    func(string) error { return openWrite("/proc/sys/kernel/core_pattern") },
+	"module loader":   func(string) error { return openWrite("/proc/sys/kernel/modprobe") },
+	"other setting":   func(string) error { return openWrite("/proc/sys/kernel/panic") },
 	"leave the group": func(string) error { return openWrite(groupRoot() + "/cgroup.procs") },
 	"clone out of the group": func(string) error {
 		root, err := os.Open(groupRoot())
@@ -285,7 +288,7 @@ var tries = map[string]func(dir string) error{
 }
 
 // allowedInside are the tries that work inside as well.
-var allowedInside = []string{"load a socket filter", "write a file", "map a file to read"}
+var allowedInside = []string{"other setting", "load a socket filter", "write a file", "map a file to read"}
 
 func loadProgram(kind ebpf.ProgramType) error {
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: kind, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})

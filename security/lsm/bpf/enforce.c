@@ -28,6 +28,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #define TMPFS_MAGIC 0x01021994
 #define PROC_SUPER_MAGIC 0x9fa0
+#define CGROUP_SUPER_MAGIC 0x27e0eb
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #define BPF_FS_MAGIC 0xcafe4a11
 #define SEALS 0xf /* F_SEAL_SEAL, _SHRINK, _GROW, _WRITE */
@@ -366,8 +367,16 @@ int BPF_PROG(gw_traceme, struct task_struct *parent)
 	return -EPERM;
 }
 
+// helper tells whether a file of /proc names a program that the kernel starts,
+// outside of every cgroup.
+static __always_inline int helper(const unsigned char *name)
+{
+	return begins(name, "core_pattern", 13) || begins(name, "modprobe", 9) || begins(name, "poweroff_cmd", 13);
+}
+
 // Opening for writing what leads around the rest: a process's own memory past
-// its protection, and the cgroups, to leave this one.
+// its protection, the programs that the kernel starts, and the cgroups, to leave
+// this one.
 SEC("lsm/file_open")
 int BPF_PROG(gw_open, struct file *file)
 {
@@ -377,10 +386,12 @@ int BPF_PROG(gw_open, struct file *file)
 	if (!(file->f_mode & FMODE_WRITE) || outside())
 		return 0;
 	magic = file->f_inode->i_sb->s_magic;
-	if (magic == CGROUP2_SUPER_MAGIC)
+	if (magic == CGROUP2_SUPER_MAGIC || magic == CGROUP_SUPER_MAGIC)
 		reason = REASON_CGROUP;
 	else if (magic == PROC_SUPER_MAGIC && begins(file->f_path.dentry->d_name.name, "mem", 4))
 		reason = REASON_MEMORY;
+	else if (magic == PROC_SUPER_MAGIC && helper(file->f_path.dentry->d_name.name))
+		reason = REASON_KERNEL;
 	else
 		return 0;
 	report(reason, file);
