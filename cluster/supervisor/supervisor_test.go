@@ -333,6 +333,9 @@ func TestLife(t *testing.T) {
 	card := c.await("linecard-1", "runs", in(stateRunning))
 	bgp := c.await("bgp-red", "runs", in(stateRunning))
 
+	want := fmt.Sprintf("module: godwit-linecard --name linecard-1 --run-dir %s/run --state-dir %s/state --instance test --card 1\n", c.dir, c.dir)
+	c.poll("the line card has begun", func() bool { return strings.Count(c.output.String(), want) == 1 })
+
 	// Killed, it is back at once, and the others did not notice.
 	c.must(syscall.Kill(card.PID, syscall.SIGKILL))
 	again := c.await("linecard-1", "runs again", func(st wire.ModuleStatus) bool { return st.State == stateRunning && st.PID != card.PID })
@@ -347,7 +350,6 @@ func TestLife(t *testing.T) {
 	if alive(bgp.PID) {
 		t.Errorf("module that is not listed any more runs as %d", bgp.PID)
 	}
-	want := fmt.Sprintf("module: godwit-linecard --name linecard-1 --run-dir %s/run --state-dir %s/state --instance test --card 1\n", c.dir, c.dir)
 	c.poll("both line cards have begun", func() bool { return strings.Count(c.output.String(), want) == 2 })
 	c.stop()
 	for _, pid := range []int{router.PID, again.PID} {
