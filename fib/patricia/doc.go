@@ -1,7 +1,7 @@
 // Package patricia holds a line card's forwarding tables: for every VRF the
-// routes in trees that the writer edits (B+ trees of ours or Patricia trees of
-// github.com/kentik/patricia), and the same routes compiled for lookup (package compiled), which
-// forwarding workers read; and the next-hop groups that the routes use, under
+// routes in trees that the writer edits (B+ trees of ours; Patricia trees of
+// github.com/kentik/patricia, their oracle, can be selected), and the same
+// routes compiled for lookup (package compiled), which forwarding workers read; and the next-hop groups that the routes use, under
 // dense indices.
 //
 // One goroutine, the writer, calls Apply, DropVRF, Reclaim, Get, Find, Walk,

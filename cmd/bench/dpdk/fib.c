@@ -107,7 +107,7 @@ static double now(void)
 static void *build(int v6, const struct route *r, uint32_t n)
 {
 	struct conf c = {.type = 1, .default_nh = NONE, .max_routes = n + 1000, .nh_sz = v6 ? 2 : 1,
-			 .num_tbl8 = v6 ? 1 << 16 : 32767};
+			 .num_tbl8 = v6 ? 4096 + 2 * n : 32767};
 	void *fib = v6 ? rte_fib6_create("bench", -1, &c) : rte_fib_create("bench", -1, &c);
 	uint32_t i, ip;
 
@@ -161,7 +161,7 @@ int main(int argc, char **argv)
 	v6 = head[0] == 6;
 	routes = must_read(f, sizeof *routes, head[1]);
 	addrs = must_read(f, 16, head[2]);
-	snprintf(mb, sizeof mb, "%u", 256 + head[1] / 2500);
+	snprintf(mb, sizeof mb, "%u", 256 + head[1] / (v6 ? 350 : 2500));
 	if (rte_eal_init(sizeof eal / sizeof *eal - 1, eal) < 0)
 		die("cannot start DPDK");
 	large_pages();
