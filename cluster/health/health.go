@@ -49,6 +49,10 @@ type Report struct {
 // Attach makes the loop report to the supervisor and to the log until the loop
 // ends or the result is closed. The loop need not run yet.
 func Attach(l *event.Loop, log *slog.Logger) (io.Closer, error) {
+	return attachWith(l, log, Period, StuckAfter)
+}
+
+func attachWith(l *event.Loop, log *slog.Logger, period, stuckAfter time.Duration) (io.Closer, error) {
 	a := &attached{}
 	if err := a.open(os.Getenv(FDVariable)); err != nil {
 		return nil, err
@@ -58,9 +62,9 @@ func Attach(l *event.Loop, log *slog.Logger) (io.Closer, error) {
 		if err := h.Post(func() { a.send(Report{}) }); err != nil {
 			return nil, errors.Join(fmt.Errorf("report liveness: %w", err), a.pipe.Close())
 		}
-		a.timer = h.Every(Period, func() { a.send(Report{}) })
+		a.timer = h.Every(period, func() { a.send(Report{}) })
 	}
-	a.watch = l.Watch(StuckAfter, func(s event.Stuck) {
+	a.watch = l.Watch(stuckAfter, func(s event.Stuck) {
 		log.Error("handler is stuck", "loop", s.Loop, "handler", s.Handler, "for", s.For.Round(time.Millisecond), "stack", string(s.Stack))
 		a.send(Report{Stuck: s.Handler, For: s.For})
 	})

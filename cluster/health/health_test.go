@@ -40,6 +40,12 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// The tests do not wait as long as a supervisor does.
+const (
+	testPeriod = Period / 10
+	testStuck  = StuckAfter / 10
+)
+
 // attach attaches a loop that runs until the test ends to a new pipe.
 func attach(t *testing.T) (*event.Loop, *os.File, *lockedBuffer) {
 	t.Helper()
@@ -54,7 +60,7 @@ func attach(t *testing.T) (*event.Loop, *os.File, *lockedBuffer) {
 	w.Close()
 	t.Setenv(FDVariable, strconv.Itoa(fd))
 	l, log := event.New("test"), &lockedBuffer{}
-	a, err := Attach(l, slog.New(slog.NewTextHandler(log, nil)))
+	a, err := attachWith(l, slog.New(slog.NewTextHandler(log, nil)), testPeriod, testStuck)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +86,7 @@ func TestLoopReportsThatItLives(t *testing.T) {
 			t.Fatalf("report %+v, %v", rep, err)
 		}
 	}
-	if d := time.Since(begin); d < 2*Period-Period/10 {
+	if d := time.Since(begin); d < 2*testPeriod-testPeriod/10 {
 		t.Errorf("three reports within %v", d)
 	}
 }
@@ -100,7 +106,7 @@ func TestStuckHandlerIsReported(t *testing.T) {
 		if rep.Stuck == "" {
 			continue
 		}
-		if rep.Stuck != "culprit" || rep.For < StuckAfter {
+		if rep.Stuck != "culprit" || rep.For < testStuck {
 			t.Errorf("report %+v", rep)
 		}
 		break
