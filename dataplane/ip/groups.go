@@ -36,6 +36,16 @@ func (g *Group) pick(hash uint32) *Member {
 	return g.members[g.table[uint64(hash)*uint64(len(g.table))>>32]]
 }
 
+// One is the only member with packets, nil if there are several or the group does
+// not forward.
+func (g *Group) One() *Member { return g.one }
+
+// Members are the members that Table refers to.
+func (g *Group) Members() []*Member { return g.members }
+
+// Table is the buckets, by member.
+func (g *Group) Table() []uint8 { return g.table }
+
 // Choose is the member of a Forward group that a flow goes to.
 func (g *Group) Choose(hash uint32) *Member {
 	if g.one != nil {
@@ -76,6 +86,7 @@ type Groups struct {
 	byAdj    map[*neigh.Adjacency]map[uint32]struct{} // groups of several members by gateway
 	byOut    map[fib.InterfaceID]map[uint32]struct{}  // ... by interface of this card
 	switches uint64                                   // groups made anew because a member died or came back
+	mirror   func(index uint32, g *Group)
 }
 
 // plan is a group as the routing engine wants it.
@@ -117,6 +128,22 @@ func (t *Groups) publish(index uint32, g *Group) {
 		pages = grown
 	}
 	pages[index/pageSize][index%pageSize].Store(g)
+	if t.mirror != nil {
+		t.mirror(index, g)
+	}
+}
+
+// SetMirror names the function that is told each group, now and when it changes; nil: it is
+// gone.
+func (t *Groups) SetMirror(f func(index uint32, g *Group)) {
+	t.mirror = f
+	for i, p := range *t.pages.Load() {
+		for k := range p {
+			if g := p[k].Load(); g != nil {
+				f(uint32(i*pageSize+k), g)
+			}
+		}
+	}
 }
 
 // Set makes or replaces a group.
@@ -315,6 +342,9 @@ func (p *plan) group() *Group {
 func (t *Groups) Free(now time.Time, index uint32) {
 	if pages := *t.pages.Load(); int(index/pageSize) < len(pages) {
 		pages[index/pageSize][index%pageSize].Store(nil)
+		if t.mirror != nil {
+			t.mirror(index, nil)
+		}
 	}
 	t.forget(now, index, t.plans[index])
 }

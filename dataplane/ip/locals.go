@@ -2,6 +2,7 @@ package ip
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"godwit/dataplane/ethernet"
 	"godwit/fib"
@@ -61,6 +62,15 @@ func hash4(vrf fib.VRF, addr uint32) uint64 {
 
 func hash6(vrf fib.VRF, hi, lo uint64) uint64 {
 	return (hi ^ lo*0xd6e8feb86659fd93 ^ uint64(vrf)<<32) * 0x9e3779b97f4a7c15
+}
+
+// LocalHash is the hash of an own address in the filter.
+func LocalHash(vrf fib.VRF, a netip.Addr) uint64 {
+	b := a.As16()
+	if a.Is4() {
+		return hash4(vrf, binary.BigEndian.Uint32(b[12:]))
+	}
+	return hash6(vrf, binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]))
 }
 
 func (l *Locals) mark(h uint64) {

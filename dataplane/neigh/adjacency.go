@@ -71,8 +71,9 @@ type Adjacency struct {
 	rewrite atomic.Pointer[Rewrite]
 	mode    atomic.Uint32
 	used    atomic.Uint32
-	dead    bool // the control goroutine's
-	cut     bool // as SetPath says; the control goroutine's
+	express *uint32 // the express path's mark of use; the control goroutine's
+	dead    bool    // the control goroutine's
+	cut     bool    // as SetPath says; the control goroutine's
 }
 
 // Rewrite is the header to send with; nil if the neighbour is not resolved.
@@ -93,4 +94,20 @@ func (a *Adjacency) Use() {
 	}
 }
 
-func (a *Adjacency) takeUsed() bool { return a.used.Load() != 0 && a.used.Swap(0) != 0 }
+// SetExpress names another mark of use, or none. The control goroutine calls it.
+func (a *Adjacency) SetExpress(mark *uint32) { a.express = mark }
+
+func (a *Adjacency) inUse() bool {
+	return a.used.Load() != 0 || a.express != nil && atomic.LoadUint32(a.express) != 0
+}
+
+func (a *Adjacency) takeUsed() bool {
+	if !a.inUse() {
+		return false
+	}
+	a.used.Store(0)
+	if a.express != nil {
+		atomic.StoreUint32(a.express, 0)
+	}
+	return true
+}

@@ -100,7 +100,7 @@ func (t *Table) resolved(now time.Time, e *entry, mac header.MAC, s State) {
 func (t *Table) follow(e *entry) {
 	in := t.ifaces.Out(e.adj.Interface)
 	if in == nil || !in.Up {
-		e.adj.rewrite.Store(nil)
+		t.publish(e, nil)
 		e.adj.mode.Store(uint32(Down))
 		t.die(e, true)
 		return
@@ -111,7 +111,7 @@ func (t *Table) follow(e *entry) {
 		}
 		return
 	}
-	e.adj.rewrite.Store(newRewrite(in, e.mac))
+	t.publish(e, newRewrite(in, e.mac))
 	e.adj.mode.Store(uint32(Ask))
 	t.die(e, false)
 }

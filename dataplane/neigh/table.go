@@ -159,6 +159,7 @@ type Table struct {
 	asked   uint64
 	drops   *graph.Drops
 	watch   func(*Adjacency)
+	mirror  Mirror
 	// elsewhere tells that packets from the interface would leave through another one.
 	elsewhere func(in *ethernet.Entry, to netip.Addr) bool
 	questions map[Key]time.Time // of the host stack
@@ -180,6 +181,33 @@ func New(l Limits) *Table {
 
 // Watch names the function that is told when the gateway of a group dies or comes back.
 func (t *Table) Watch(f func(*Adjacency)) { t.watch = f }
+
+// Mirror follows what sending to each neighbour takes.
+type Mirror interface {
+	Neighbor(a *Adjacency, rw *Rewrite) // nil: not resolved
+	Forget(a *Adjacency)
+}
+
+// SetMirror starts a mirror: it is told all resolved neighbours, and each change later.
+func (t *Table) SetMirror(m Mirror) {
+	t.mirror = m
+	for _, e := range t.entries {
+		if rw := e.adj.rewrite.Load(); rw != nil {
+			m.Neighbor(&e.adj, rw)
+		}
+	}
+}
+
+// publish shows a neighbour to the workers, and to the mirror.
+func (t *Table) publish(e *entry, rw *Rewrite) {
+	if rw == nil && e.adj.rewrite.Load() == nil {
+		return
+	}
+	e.adj.rewrite.Store(rw)
+	if t.mirror != nil {
+		t.mirror.Neighbor(&e.adj, rw)
+	}
+}
 
 // Elsewhere names the function that tells for proxy ARP whether an address is reached
 // through another interface.
@@ -277,7 +305,7 @@ func (t *Table) evict(id fib.InterfaceID, same bool) bool {
 		if tries--; tries < 0 {
 			return false
 		}
-		if e.pins == 0 && e.state != Permanent && e.adj.used.Load() == 0 && (!same || k.Interface == id) {
+		if e.pins == 0 && e.state != Permanent && !e.adj.inUse() && (!same || k.Interface == id) {
 			t.remove(e)
 			return true
 		}
@@ -288,10 +316,13 @@ func (t *Table) evict(id fib.InterfaceID, same bool) bool {
 func (t *Table) remove(e *entry) {
 	t.leave(e)
 	e.state = FailedState // its place in the line is void
-	e.adj.rewrite.Store(nil)
+	t.publish(e, nil)
 	t.unqueue(e)
 	t.stop(e)
 	t.cache.remove(&e.adj)
+	if t.mirror != nil {
+		t.mirror.Forget(&e.adj)
+	}
 	delete(t.entries, e.adj.Key)
 	t.learned-- // it is not pinned
 	t.link(e.adj.Interface).entries--
@@ -325,7 +356,7 @@ func (t *Table) enter(e *entry, s State, now time.Time) {
 	e.state, e.since, e.probes = s, now, 0
 	switch s {
 	case Incomplete:
-		e.adj.rewrite.Store(nil)
+		t.publish(e, nil)
 		e.adj.mode.Store(uint32(Ask))
 		if e.pins == 0 {
 			t.line(e)
@@ -335,7 +366,7 @@ func (t *Table) enter(e *entry, s State, now time.Time) {
 	case Stale:
 		t.start(e, now.Add(staleCheck))
 	case FailedState:
-		e.adj.rewrite.Store(nil)
+		t.publish(e, nil)
 		e.adj.mode.Store(uint32(Failed))
 		t.start(e, now.Add(failedLife))
 	case Permanent:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"godwit/dataplane/ethernet"
+	"godwit/dataplane/express"
 	"godwit/dataplane/ip"
 	"godwit/dataplane/neigh"
 	"godwit/dataplane/punt"
@@ -31,6 +32,7 @@ type State struct {
 	neigh    *neigh.Table
 	slots    *ethernet.Slots
 	now      time.Time // the control side's, as last told
+	express  *express.Tables
 }
 
 // view is what changes rarely: replaced as a whole, never changed.
@@ -99,6 +101,31 @@ func (s *State) SetHash(fields map[fib.VRF]fib.HashFields) {
 	v := *s.view.Load()
 	v.hash = ip.NewHashPlan(fields)
 	s.view.Store(&v)
+	s.tellExpress(&v)
+}
+
+// SetExpress starts the mirror of the express path: it has all there is, and follows.
+func (s *State) SetExpress(t *express.Tables) {
+	s.express = t
+	s.tellExpress(s.view.Load())
+	s.neigh.SetMirror(t)
+	s.groups.SetMirror(t.Group)
+}
+
+func (s *State) tellExpress(v *view) {
+	if s.express != nil {
+		s.express.Interfaces(v.table, v.hash)
+	}
+}
+
+// PortSlot is the dense number of a port that has an interface.
+func (s *State) PortSlot(id fib.PortID) (slot uint16, ok bool) {
+	for i, p := range s.view.Load().table.Ports {
+		if p == id {
+			return uint16(i), true
+		}
+	}
+	return 0, false
 }
 
 // setInterfaces replaces the interfaces.
@@ -112,6 +139,7 @@ func (s *State) setInterfaces(list []Interface) (*ethernet.Table, error) {
 	v := *s.view.Load()
 	v.table, v.locals = t, ip.NewLocals(t)
 	s.view.Store(&v)
+	s.tellExpress(&v)
 	return t, nil
 }
 

@@ -56,6 +56,13 @@ func (r *Reader) Online() { r.seen.Store(r.space.grace.clock.Load()) }
 // Quiescent tells that the reader holds nothing from earlier lookups.
 func (r *Reader) Quiescent() { r.seen.Store(r.space.grace.clock.Load()) }
 
+// Mark is the moment of the last Seal, Reached tells that the reader holds nothing from before a
+// mark: for readers whose quiescence takes long to find out.
+func (r *Reader) Mark() uint64 { return r.space.grace.clock.Load() }
+
+// Reached is Quiescent as of the mark.
+func (r *Reader) Reached(mark uint64) { r.seen.Store(mark) }
+
 // Offline stops reading, before the worker sleeps.
 func (r *Reader) Offline() { r.seen.Store(0) }
 
