@@ -39,6 +39,8 @@ type PortConfig struct {
 	Device string     `json:"device"` // kernel device in the line card's namespace
 	Mode   string     `json:"mode"`   // "auto", "native", "generic", "afpacket"
 	Queues int        `json:"queues"` // 0: as many as the device has
+	// Express lets plain transit be forwarded in the kernel where the device can.
+	Express bool `json:"express,omitempty"`
 }
 
 // InterfaceConfig is one routed interface.
@@ -84,6 +86,8 @@ type Counters struct {
 	TxBytes   uint64 `json:"tx_bytes"`
 	Drops     uint64 `json:"drops"` // sum of the named drops on ingress here
 	Punts     uint64 `json:"punts"` // to the host stack or the slow path
+	// Express counts the packets, of the received ones, that took the express way.
+	Express uint64 `json:"express,omitempty"`
 }
 
 // PortStatus is one port as it is.
@@ -95,6 +99,10 @@ type PortStatus struct {
 	Queues     int               `json:"queues"`
 	MAC        string            `json:"mac,omitempty"`
 	Reason     string            `json:"reason,omitempty"` // why down, or why not native
+	// Express says how much of plain transit takes the express way: "on"; "receive": what other ports
+	// send here does not; "transmit": what arrives here does not; "off".
+	Express       string `json:"express,omitempty"`
+	ExpressReason string `json:"express_reason,omitempty"` // why not "on"
 	Counters   Counters          `json:"counters"`
 	Interfaces []InterfaceStatus `json:"interfaces"`
 }

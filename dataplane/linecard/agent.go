@@ -15,6 +15,7 @@ import (
 	"godwit/dataplane/netdev"
 	"godwit/dataplane/pipeline"
 	"godwit/dataplane/worker"
+	"godwit/dataplane/xdp"
 	"godwit/event"
 	"godwit/fib"
 	"godwit/fib/patricia"
@@ -57,6 +58,10 @@ type Agent struct {
 	vrfs   map[fib.VRF]*vrf
 	plane  *plane
 	bfd    *sessions
+	// express is nil until a port is configured for it, or if the kernel can't.
+	express     *expressPath
+	expressMaps *xdp.Express // its maps, from before it is there
+	noExpress   string       // why it can't
 
 	fabricAgain    retry
 	fabricProblems []string
@@ -148,6 +153,11 @@ func (a *Agent) Close() error {
 	}
 	a.entry.Store(nil)
 	errs = append(errs, a.closePlane()) // first: it ends the readers' waiting
+	if a.express != nil {
+		errs = append(errs, a.express.close(a))
+	} else if a.expressMaps != nil {
+		errs = append(errs, a.expressMaps.Close())
+	}
 	for _, i := range a.ifaces {
 		errs = append(errs, i.close())
 	}
@@ -166,6 +176,7 @@ func (a *Agent) onTick() {
 	a.effects()
 	a.tables.Reclaim()
 	a.runChanges()
+	a.tickExpress()
 	a.drainPunts() // in case a wake-up was refused by a full loop
 	a.catchUpBFD()
 }

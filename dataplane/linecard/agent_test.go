@@ -22,8 +22,8 @@ func oneCard(r *rig) wire.CardConfig {
 		Card: 1, Workers: 1, Cards: []fib.CardID{1}, CaptureMax: 4,
 		VRFs: []wire.VRFConfig{{ID: red, Name: "red", NetNS: r.netns("red"), TUN: "vrf0"}},
 		Ports: []wire.PortConfig{
-			{ID: portID(1, 1), Device: "p1", Mode: "auto"},
-			{ID: portID(1, 2), Device: "p2", Mode: "auto"},
+			{ID: portID(1, 1), Device: "p1", Mode: "auto", Express: expressTests},
+			{ID: portID(1, 2), Device: "p2", Mode: "auto", Express: expressTests},
 		},
 		Interfaces: []wire.InterfaceConfig{
 			{ID: ifaceID(1, 1), Name: "left", Port: portID(1, 1), VRF: red, MTU: 1500, Addresses: prefixes("10.1.0.1/24"), TAP: "left"},

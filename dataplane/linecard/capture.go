@@ -75,6 +75,7 @@ func (a *Agent) setCaptures() {
 		set[id] = c.snap
 	}
 	a.plane.captures.Set(set)
+	a.applyExpress() // before the first frame is missed, or when none is any more
 }
 
 // wakeCaptures runs on workers: it queues a drain unless one is queued.

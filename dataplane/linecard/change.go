@@ -8,6 +8,7 @@ import (
 
 	"godwit/cluster/wire"
 	"godwit/dataplane/netdev"
+	"godwit/dataplane/xdp"
 	"godwit/event"
 	"godwit/fib"
 )
@@ -72,6 +73,7 @@ func (a *Agent) await(t *event.Task, work func() error) error {
 // release gives a port's device back while others run. It fails only when the
 // loop has ended: settle goes on then.
 func (a *Agent) release(t *event.Task, p *port) error {
+	a.express.removePort(a, p)
 	at := p.attached
 	p.attached = attached{link: p.link}
 	a.changes.flight = &at
@@ -118,6 +120,8 @@ type attached struct {
 	dev    device
 	shares []share // by worker; nil: handed over
 	link   netdev.Link
+
+	express *xdp.Express // to attach with; nil: none
 }
 
 // open takes the device and gives it to the workers. It runs beside the loop,
@@ -131,7 +135,7 @@ func (at *attached) open(c wire.PortConfig) error {
 	if at.hold, err = netdev.Take(c.Device, netdev.HoldOptions{}); err != nil {
 		return err
 	}
-	if at.dev, err = attach(c.Device, c.ID, c.Mode, c.Queues, at.plane.ring); err != nil {
+	if at.dev, err = attach(c.Device, c.ID, c.Mode, c.Queues, at.plane.ring, at.express); err != nil {
 		return errors.Join(err, at.close())
 	}
 	if err := at.openShares(); err != nil {

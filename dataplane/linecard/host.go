@@ -277,6 +277,7 @@ func (a *Agent) refreshInterfaces() {
 		a.log.Error("set interfaces", "error", err)
 	}
 	a.refreshNeighbors()
+	a.applyExpress()
 	a.effects()
 	a.refreshBFD(list)
 	for _, i := range a.ifaces { // last: the kernel may take its time

@@ -24,6 +24,9 @@ type port struct {
 	problem string
 	again   retry
 	told    wire.PortStatus // last PortEvent, without counters
+
+	expressWord, expressReason string // as PortStatus has them
+	features                   netdev.XDPFeatures
 }
 
 // up tells that the port forwards.
@@ -34,7 +37,9 @@ func (a *Agent) setPorts(t *event.Task, want []wire.PortConfig) error {
 	keep := make(map[fib.PortID]bool)
 	for _, c := range want {
 		keep[c.ID] = true
-		if p := a.ports[c.ID]; p != nil && p.cfg != c {
+		if p := a.ports[c.ID]; p != nil && a.keepsPort(p, c) {
+			p.cfg = c
+		} else if p != nil {
 			if err := a.forgetPort(t, p); err != nil {
 				return err
 			}
@@ -49,6 +54,9 @@ func (a *Agent) setPorts(t *event.Task, want []wire.PortConfig) error {
 				return err
 			}
 		}
+	}
+	if err := a.openExpress(t, want); err != nil {
+		return err
 	}
 	for _, c := range want {
 		if p := a.ports[c.ID]; p.dev == nil {
@@ -87,7 +95,7 @@ func (a *Agent) openPort(t *event.Task, p *port) error {
 	if a.ports[p.cfg.ID] != p || p.dev != nil || a.plane == nil {
 		return nil
 	}
-	at := &attached{plane: a.plane, id: p.cfg.ID}
+	at := &attached{plane: a.plane, id: p.cfg.ID, express: a.express.maps()}
 	p.opening, p.failed, p.news, a.changes.flight = true, nil, nil, at
 	err := a.await(t, func() error { return at.open(p.cfg) })
 	if errors.Is(err, event.ErrStopped) {
@@ -110,6 +118,7 @@ func (a *Agent) openPort(t *event.Task, p *port) error {
 		return nil
 	}
 	p.attached, p.problem = *at, ""
+	a.express.addPort(p)
 	p.again.done()
 	mode, reason, queues := p.dev.info()
 	a.log.Info("port attached", "device", p.cfg.Device, "mode", mode, "reason", reason, "queues", queues)
@@ -126,6 +135,7 @@ func (a *Agent) openPort(t *event.Task, p *port) error {
 
 // closePort takes the port from the workers and gives the device back.
 func (a *Agent) closePort(p *port) error {
+	a.express.removePort(a, p)
 	at := p.attached
 	p.attached = attached{link: p.link}
 	return at.close()
@@ -223,5 +233,5 @@ func samePort(a, b wire.PortStatus) bool {
 		}
 	}
 	return a.ID == b.ID && a.Device == b.Device && a.Up == b.Up && a.Mode == b.Mode &&
-		a.Queues == b.Queues && a.MAC == b.MAC && a.Reason == b.Reason
+		a.Queues == b.Queues && a.MAC == b.MAC && a.Reason == b.Reason && a.Express == b.Express && a.ExpressReason == b.ExpressReason
 }

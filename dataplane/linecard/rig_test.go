@@ -70,6 +70,9 @@ func cardMain(dir, number string) error {
 	return errors.Join(err, goleak.Find(goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop")))
 }
 
+// expressTests runs the tests with the express path; GODWIT_TEST_EXPRESS=off without.
+var expressTests = os.Getenv("GODWIT_TEST_EXPRESS") != "off"
+
 const (
 	red  = fib.VRF(7)
 	blue = fib.VRF(8)
@@ -355,6 +358,9 @@ func (r *rig) drop(n fib.CardID, node, reason string) uint64 {
 func (r *rig) host(ns, device, addr, gateway string) {
 	r.t.Helper()
 	must(r.t, r.lab.Veth("rtr", device, ns, "eth0", 1))
+	if expressTests { // a veth takes redirected frames while its peer has NAPI
+		must(r.t, r.lab.Exec(ns, "ethtool", "-K", "eth0", "gro", "on"))
+	}
 	must(r.t, r.lab.IP(ns, "addr", "add", addr, "dev", "eth0"))
 	must(r.t, r.lab.IP(ns, "route", "add", "default", "via", gateway))
 }

@@ -44,6 +44,9 @@ func (a *Agent) interfaceCounters() map[fib.InterfaceID]wire.Counters {
 			sum[id] = t
 		})
 	}
+	for id, t := range sum {
+		sum[id] = addTraffic(t, a.expressTraffic(id))
+	}
 	return sum
 }
 
@@ -65,6 +68,7 @@ func (a *Agent) portStatus(p *port, counters map[fib.InterfaceID]wire.Counters) 
 	}
 	if p.dev != nil {
 		s.Mode, s.Reason, s.Queues = p.dev.info()
+		s.Express, s.ExpressReason = p.expressWord, p.expressReason
 		if !p.link.Carrier {
 			s.Reason = "no carrier"
 		}
@@ -80,6 +84,11 @@ func (a *Agent) portStatus(p *port, counters map[fib.InterfaceID]wire.Counters) 
 			continue
 		}
 		n := counters[c.ID]
+		if counters != nil {
+			t := a.expressTraffic(c.ID)
+			t.Drops = 0 // the interface's has them
+			s.Counters = addTraffic(s.Counters, t)
+		}
 		s.Counters.Drops += n.Drops
 		s.Counters.Punts += n.Punts
 		s.Interfaces = append(s.Interfaces, wire.InterfaceStatus{
@@ -112,7 +121,7 @@ func (a *Agent) dropList() wire.DropList {
 		lists = append(lists, []graph.DropCount{{Node: "capture", Reason: "slow-reader",
 			Help: "not captured: the reader does not keep up", Count: a.capLost + a.plane.captures.Lost()}})
 	}
-	lists = append(lists, a.policerDrops(), a.portDrops(), a.hostDrops(), a.bfd.drops.Append(nil))
+	lists = append(lists, a.policerDrops(), a.portDrops(), a.hostDrops(), a.bfd.drops.Append(nil), a.expressDrops())
 	out := wire.DropList{Card: a.opt.Card, Drops: []wire.Drop{}}
 	for _, d := range graph.MergeDrops(lists...) {
 		out.Drops = append(out.Drops, wire.Drop{Node: d.Node, Reason: d.Reason, Count: d.Count, Help: d.Help})

@@ -118,6 +118,14 @@ func (s *State) tellExpress(v *view) {
 	}
 }
 
+// InterfaceSlot is the dense number of an interface of this card, 0 if it is not there.
+func (s *State) InterfaceSlot(id fib.InterfaceID) uint16 {
+	if e := s.view.Load().table.Out(id); e != nil {
+		return e.Slot
+	}
+	return 0
+}
+
 // PortSlot is the dense number of a port that has an interface.
 func (s *State) PortSlot(id fib.PortID) (slot uint16, ok bool) {
 	for i, p := range s.view.Load().table.Ports {

@@ -37,6 +37,9 @@ type Options struct {
 	Ring int
 	// NoZeroCopy keeps to copy mode.
 	NoZeroCopy bool
+	// Express, if not nil, has the maps of the express path: a device in native mode gets its program,
+	// with the express way off.
+	Express *Express
 }
 
 // Slots of the rings.
@@ -65,6 +68,7 @@ type Device struct {
 	ring    uint32
 	tryZero bool
 	objs    captureObjects
+	express *ExpressPort // in place of objs
 	link    link.Link
 }
 
@@ -76,6 +80,9 @@ func Attach(name string, o Options) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach %s: %w", name, err)
 	}
+	if o.Express != nil && o.Mode != Generic && d.attachExpress(o.Express) == nil {
+		return d, nil
+	}
 	if err := d.load(); err != nil {
 		return nil, fmt.Errorf("attach %s: %w", name, err)
 	}
@@ -84,6 +91,32 @@ func Attach(name string, o Options) (*Device, error) {
 		return nil, fmt.Errorf("attach %s: %w", name, err)
 	}
 	return d, nil
+}
+
+// attachExpress attaches the express program natively. Without success the device is
+// as before, and what attach says holds for both programs.
+func (d *Device) attachExpress(x *Express) error {
+	p, err := x.Load(d.queues)
+	if err != nil {
+		return err
+	}
+	d.link, err = link.AttachXDP(link.XDPOptions{Program: p.objs.Express, Interface: d.index, Flags: link.XDPDriverMode})
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	d.mode, d.express = Native, p
+	return nil
+}
+
+// Express is the express program of the device, nil if it runs the other one.
+func (d *Device) Express() *ExpressPort { return d.express }
+
+// sockets is the map from queues to sockets.
+func (d *Device) sockets() *ebpf.Map {
+	if d.express != nil {
+		return d.express.objs.Sockets
+	}
+	return d.objs.Sockets
 }
 
 func newDevice(name string, o Options) (*Device, error) {
@@ -184,7 +217,7 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 	g := groupOf(q.zeroCopy)
 	u.group[g] = append(u.group[g], q.fd)
 	q.restock()
-	if err := d.objs.Sockets.Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
+	if err := d.sockets().Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
 		q.close()
 		return nil, fmt.Errorf("enter queue %d into the map: %w", index, err)
 	}
@@ -217,20 +250,18 @@ func (d *Device) Reason() string { return d.reason }
 
 // NoSocket counts the frames dropped because their queue had no socket.
 func (d *Device) NoSocket() uint64 {
-	var perCPU []uint64
-	if err := d.objs.NoSocket.Lookup(uint32(0), &perCPU); err != nil {
-		return 0
+	if d.express != nil {
+		return d.express.NoSocket()
 	}
-	total := uint64(0)
-	for _, n := range perCPU {
-		total += n
-	}
-	return total
+	return sumCounter(d.objs.NoSocket)
 }
 
 // Close gives the device back to the kernel. Ports are closed by their workers,
 // before; what they still receive ends here.
 func (d *Device) Close() error {
 	err := d.link.Close()
+	if d.express != nil {
+		return errors.Join(err, d.express.Close())
+	}
 	return errors.Join(err, d.objs.Close())
 }
