@@ -137,9 +137,9 @@ func showInterfaces(ctx context.Context, e *Env, w words) error {
 }
 
 func textInterfaces(w io.Writer, v mgmt.Interfaces) {
-	table(w, "INTERFACE|VRF|CARD|DEVICE|STATE|ADDRESSES|RX PACKETS|TX PACKETS|DROPS", func(row func(...any)) {
+	table(w, "INTERFACE|VRF|CARD|DEVICE|STATE|EXPRESS|ADDRESSES|RX PACKETS|TX PACKETS|DROPS", func(row func(...any)) {
 		for _, i := range v.Interfaces {
-			row(i.Name, i.VRF, i.Card, device(i), state(i), addresses(i, false), i.Counters.RxPackets, i.Counters.TxPackets, i.Counters.Drops)
+			row(i.Name, i.VRF, i.Card, device(i), state(i), dash(i.Express), addresses(i, false), i.Counters.RxPackets, i.Counters.TxPackets, i.Counters.Drops)
 		}
 	})
 }
@@ -185,6 +185,13 @@ func textInterface(w io.Writer, v mgmt.Interfaces) {
 		fmt.Fprintf(w, "  VRF %s, line card %d, device %s (%s, %d queues), MAC %s, MTU %d\n", i.VRF, i.Card, device(i), dash(i.Mode), i.Queues, dash(i.MAC), i.MTU)
 		fmt.Fprintf(w, "  addresses %s\n", addresses(i, true))
 		c := i.Counters
+		if i.Express != "" {
+			fmt.Fprintf(w, "  express path %s", i.Express)
+			if i.ExpressReason != "" {
+				fmt.Fprintf(w, ": %s", i.ExpressReason)
+			}
+			fmt.Fprintf(w, "; %d packets\n", c.Express)
+		}
 		fmt.Fprintf(w, "  received %d packets, %d bytes; sent %d packets, %d bytes; dropped %d; to the host %d\n", c.RxPackets, c.RxBytes, c.TxPackets, c.TxBytes, c.Drops, c.Punts)
 	}
 }

@@ -49,7 +49,7 @@ func twin() mgmt.Backend {
 			if name != "" && name != "red-up" {
 				return mgmt.Interfaces{}, &mgmt.Error{Status: 404, Message: "no interface " + name}
 			}
-			return mgmt.Interfaces{Interfaces: []mgmt.Interface{{Name: "red-up", VRF: "red", Card: 1, Device: "eth1", VLAN: 5, Admin: "up", State: "up", MTU: 1500, MAC: "02:00:00:00:00:01", Mode: "native copy", Queues: 1,
+			return mgmt.Interfaces{Interfaces: []mgmt.Interface{{Name: "red-up", VRF: "red", Card: 1, Device: "eth1", VLAN: 5, Admin: "up", State: "up", MTU: 1500, MAC: "02:00:00:00:00:01", Mode: "native copy", Express: "receive", ExpressReason: "the driver takes no redirected frames", Queues: 1,
 				Addresses: []netip.Prefix{prefix("10.0.0.1/24"), prefix("fe80::1/64")}, Counters: wire.Counters{RxPackets: 1, RxBytes: 64, TxPackets: 2, TxBytes: 128, Drops: 3, Punts: 4}}}}, nil
 		},
 		Routes: func(_ context.Context, q mgmt.RouteQuery, f func(mgmt.Route) error) error {

@@ -27,6 +27,8 @@ type System struct {
 	Cluster *Cluster `yaml:"cluster,omitempty"`
 	// Forwarding is how flows are told apart, in VRFs that do not say.
 	Forwarding Forwarding `yaml:"forwarding,omitempty"`
+	// Express lets ports forward plain transit in the kernel, where they can; default true.
+	Express *bool `yaml:"express,omitempty"`
 }
 
 // Forwarding says what the flow hash looks at, where several next hops share the flows.
@@ -48,6 +50,8 @@ type Port struct {
 	Device string `yaml:"device"`
 	Mode   string `yaml:"mode,omitempty"` // auto (default), native, generic, afpacket
 	Queues int    `yaml:"queues,omitempty"`
+	// Express, if given, is the port's own choice in place of the system's.
+	Express *bool `yaml:"express,omitempty"`
 }
 
 // Interface is a routed interface: a device, or a VLAN on it.

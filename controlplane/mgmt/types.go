@@ -82,7 +82,10 @@ type Interface struct {
 	Addresses   []netip.Prefix  `json:"addresses"` // with host bits; includes the link-local one
 	Mode        string          `json:"mode,omitempty"`
 	Queues      int             `json:"queues,omitempty"`
-	Counters    wire.Counters   `json:"counters"`
+	// Express tells how much of plain transit is forwarded in the kernel (wire.PortStatus), and why not all.
+	Express       string        `json:"express,omitempty"`
+	ExpressReason string        `json:"express_reason,omitempty"`
+	Counters      wire.Counters `json:"counters"`
 }
 
 // Route is one prefix of the RIB.

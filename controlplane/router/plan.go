@@ -125,7 +125,7 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 		}
 		for i := range c.Interfaces {
 			if f := &c.Interfaces[i]; f.Card == k.ID {
-				addInterface(&w, k, f, vrfsOf(c)[vrfName(f)], macs)
+				addInterface(&w, k, f, vrfsOf(c)[vrfName(f)], macs, c.System.Express == nil || *c.System.Express)
 			}
 		}
 		cards[w.Card] = w
@@ -144,13 +144,16 @@ func withoutHost(w *wire.CardConfig) {
 	}
 }
 
-func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fib.VRF, macs map[fib.InterfaceID]net.HardwareAddr) {
+func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fib.VRF, macs map[fib.InterfaceID]net.HardwareAddr, express bool) {
 	port := config.PortID(f.Card, f.Device)
 	if !slices.ContainsFunc(w.Ports, func(p wire.PortConfig) bool { return p.ID == port }) {
-		p := wire.PortConfig{ID: port, Device: f.Device, Mode: "auto"}
+		p := wire.PortConfig{ID: port, Device: f.Device, Mode: "auto", Express: express}
 		for _, s := range k.Ports {
 			if s.Device == f.Device {
 				p.Queues = s.Queues
+				if s.Express != nil {
+					p.Express = *s.Express
+				}
 				if s.Mode != "" {
 					p.Mode = s.Mode
 				}

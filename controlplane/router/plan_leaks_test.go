@@ -80,6 +80,19 @@ vrfs:
 			t.Errorf("without a word: %v", v.Hash)
 		}
 	}
+	express := func(text string) bool {
+		c := mustConfig(t, text+"\ninterfaces: [{name: i, card: 1, device: e1, addresses: [192.0.2.1/24]}]")
+		return planCards(c, newHostPaths("t", "/run"), nil)[1].Ports[0].Express
+	}
+	for text, want := range map[string]bool{
+		"cards: [{id: 1}]": true, "system: {express: false}\ncards: [{id: 1}]": false,
+		"cards: [{id: 1, ports: [{device: e1, express: false}]}]":                          false,
+		"system: {express: false}\ncards: [{id: 1, ports: [{device: e1, express: true}]}]": true,
+	} {
+		if express(text) != want {
+			t.Errorf("%s: express %v", text, !want)
+		}
+	}
 	for _, r := range staticsOf(c, nil) {
 		if len(r.Vias) != 2 || r.Vias[0].Backup || !r.Vias[1].Backup || r.Vias[0].Weight != 2 {
 			t.Errorf("next hops %+v", r.Vias)

@@ -223,6 +223,7 @@ func (r *Router) showInterface(f *config.Interface, ports map[fib.PortID]wire.Po
 	}
 	port, there := ports[config.PortID(f.Card, f.Device)]
 	m.Mode, m.Queues = port.Mode, port.Queues
+	m.Express, m.ExpressReason = port.Express, port.ExpressReason
 	for _, x := range port.Interfaces {
 		if x.ID == m.ID {
 			m.Counters = x.Counters
