@@ -1,6 +1,10 @@
 package main
 
-import "godwit/cmd/bench/forward"
+import (
+	"cmp"
+
+	"godwit/cmd/bench/forward"
+)
 
 // benchForward measures forwarding against the Linux kernel: see package forward.
 func benchForward(r *report) error {
@@ -12,7 +16,7 @@ func benchForward(r *report) error {
 		Prefixes: v4,
 		Progress: r.progress,
 		Emit: func(s forward.Series) error {
-			return r.against(s.Name, s.Unit, s.Better, s.Ours, "linux", s.Linux)
+			return r.against(s.Name, s.Unit, s.Better, s.Ours, cmp.Or(s.Baseline, "linux"), s.Linux)
 		},
 	})
 }

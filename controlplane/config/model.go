@@ -27,7 +27,7 @@ type System struct {
 	Cluster *Cluster `yaml:"cluster,omitempty"`
 	// Forwarding is how flows are told apart, in VRFs that do not say.
 	Forwarding Forwarding `yaml:"forwarding,omitempty"`
-	// Express lets ports forward plain transit in the kernel, where they can; default true.
+	// Express lets ports forward plain transit in the kernel, where they can; default false.
 	Express *bool `yaml:"express,omitempty"`
 }
 

@@ -125,7 +125,7 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 		}
 		for i := range c.Interfaces {
 			if f := &c.Interfaces[i]; f.Card == k.ID {
-				addInterface(&w, k, f, vrfsOf(c)[vrfName(f)], macs, c.System.Express == nil || *c.System.Express)
+				addInterface(&w, k, f, vrfsOf(c)[vrfName(f)], macs, c.System.Express != nil && *c.System.Express)
 			}
 		}
 		cards[w.Card] = w

@@ -85,7 +85,7 @@ vrfs:
 		return planCards(c, newHostPaths("t", "/run"), nil)[1].Ports[0].Express
 	}
 	for text, want := range map[string]bool{
-		"cards: [{id: 1}]": true, "system: {express: false}\ncards: [{id: 1}]": false,
+		"cards: [{id: 1}]": false, "system: {express: true}\ncards: [{id: 1}]": true, "system: {express: false}\ncards: [{id: 1}]": false,
 		"cards: [{id: 1, ports: [{device: e1, express: false}]}]":                          false,
 		"system: {express: false}\ncards: [{id: 1, ports: [{device: e1, express: true}]}]": true,
 	} {

@@ -44,6 +44,7 @@ type card struct {
 
 	devices []*xdp.Device
 	ports   []*xdp.Port
+	express *expressPath // nil: AF_XDP alone
 }
 
 // newCard makes a card with the routes, all by the lab's next hop, that is not
@@ -145,11 +146,14 @@ func (c *card) join(l *fwdlab.Lab) (err error) {
 
 func (c *card) open(l *fwdlab.Lab) error {
 	for i, name := range []string{l.In, l.Out} {
-		d, err := xdp.Attach(name, xdp.Options{ID: []fib.PortID{inPort, outPort}[i], Mode: xdp.Native})
+		d, err := xdp.Attach(name, xdp.Options{ID: []fib.PortID{inPort, outPort}[i], Mode: xdp.Native, Express: c.express.maps()})
 		if err != nil {
 			return err
 		}
 		c.devices = append(c.devices, d)
+		if err := c.express.join(c.state, d); err != nil {
+			return err
+		}
 		p, err := d.Open(c.umem, 0)
 		if err != nil {
 			return err
@@ -167,6 +171,7 @@ func (c *card) leave() error {
 		c.worker.Do(func() { errs = append(errs, p.Close()) })
 	}
 	for _, d := range c.devices {
+		c.express.leave(d)
 		errs = append(errs, d.Close())
 	}
 	c.ports, c.devices = nil, nil
@@ -187,6 +192,9 @@ func (c *card) close() error {
 	var errs []error
 	if c.worker != nil {
 		errs = append(errs, c.leave(), c.worker.Stop())
+	}
+	if c.express != nil {
+		errs = append(errs, c.express.close(c))
 	}
 	if c.reader != nil {
 		c.reader.Close()

@@ -23,7 +23,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"forward.one", "forward.one.cpu", "forward.tcp", "forward.tcp.cpu", "forward.full", "forward.full.cpu", "forward.latency", "forward.latency.p99"}
+	want := []string{"forward.one", "forward.one.cpu", "forward.tcp", "forward.tcp.cpu", "forward.full", "forward.full.cpu", "forward.latency", "forward.latency.p99",
+		"forward.express", "forward.express.cpu", "forward.express", "forward.express.cpu", "forward.express", "forward.express.cpu"}
 	if len(got) != len(want) {
 		t.Fatalf("%d figures, want %d", len(got), len(want))
 	}

@@ -17,7 +17,9 @@ type Series struct {
 	Unit   string
 	Better string    // more or less
 	Ours   []float64 // the line card
-	Linux  []float64 // the kernel
+	Linux  []float64 // the baseline: the kernel, if Baseline does not name another
+	// Baseline is empty for Linux forwarding.
+	Baseline string
 }
 
 func (s *Series) add(ours, linux float64) {
@@ -45,8 +47,8 @@ type Options struct {
 	Emit func(Series) error
 }
 
-// Run measures and emits forward.one, forward.full, the CPU time of both a
-// packet, forward.tcp, and forward.latency: delays of each at half of what it can forward of a full table.
+// Run measures and emits forward.one, forward.full, forward.express (against Linux, XDP with the
+// kernel's tables, and XDP without a lookup), the CPU time of all a packet, forward.tcp, and forward.latency: delays of each at half of what it can forward of a full table.
 func Run(o Options) error {
 	if o.Runs == 0 {
 		o.Runs, o.Warm, o.D = 5, 300*time.Millisecond, 1500*time.Millisecond
@@ -96,7 +98,11 @@ func (b *bench) table(name string, routes []netip.Prefix) error {
 	}
 	b.Progress("%s: %d routes, in the kernel after %.1f s, in ours after %.1f s",
 		name, len(routes), kernel.Seconds(), time.Since(start).Seconds())
-	return errors.Join(b.pairs(name, c), c.close())
+	err = b.pairs(name, c)
+	if err == nil && name == "forward.full" {
+		err = b.express(c)
+	}
+	return errors.Join(err, c.close())
 }
 
 // pairs alternates runs of the kernel and ours. Collections of garbage happen

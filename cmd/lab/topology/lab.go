@@ -129,7 +129,7 @@ func (l *Lab) link(ctx context.Context, i int, link Link) error {
 				return err
 			}
 		}
-		if _, err := end.h.Exec(ctx, "ethtool", "-K", end.dev, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off"); err != nil {
+		if _, err := end.h.Exec(ctx, "ethtool", "-K", end.dev, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", gro()); err != nil {
 			return err
 		}
 		if err := ip(ctx, "-n", end.h.NetNS, "link", "set", end.dev, "up"); err != nil {
@@ -137,6 +137,15 @@ func (l *Lab) link(ctx context.Context, i int, link Link) error {
 		}
 	}
 	return nil
+}
+
+// gro is on, so that a router's ports take redirected frames and its express path is used:
+// a veth needs NAPI at its peer. GODWIT_LAB_GRO=off keeps all to AF_XDP.
+func gro() string {
+	if os.Getenv("GODWIT_LAB_GRO") == "off" {
+		return "off"
+	}
+	return "on"
 }
 
 func (h *Host) address(ctx context.Context, n Node) error {
