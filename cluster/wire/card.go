@@ -92,19 +92,19 @@ type Counters struct {
 
 // PortStatus is one port as it is.
 type PortStatus struct {
-	ID         fib.PortID        `json:"id"`
-	Device     string            `json:"device"`
-	Up         bool              `json:"up"`             // carrier, and attached
-	Mode       string            `json:"mode,omitempty"` // "native copy", "native zerocopy", "generic", "afpacket"
-	Queues     int               `json:"queues"`
-	MAC        string            `json:"mac,omitempty"`
-	Reason     string            `json:"reason,omitempty"` // why down, or why not native
+	ID     fib.PortID `json:"id"`
+	Device string     `json:"device"`
+	Up     bool       `json:"up"`             // carrier, and attached
+	Mode   string     `json:"mode,omitempty"` // "native copy", "native zerocopy", "generic", "afpacket"
+	Queues int        `json:"queues"`
+	MAC    string     `json:"mac,omitempty"`
+	Reason string     `json:"reason,omitempty"` // why down, or why not native
 	// Express says how much of plain transit takes the express way: "on"; "receive": what other ports
 	// send here does not; "transmit": what arrives here does not; "off".
-	Express       string `json:"express,omitempty"`
-	ExpressReason string `json:"express_reason,omitempty"` // why not "on"
-	Counters   Counters          `json:"counters"`
-	Interfaces []InterfaceStatus `json:"interfaces"`
+	Express       string            `json:"express,omitempty"`
+	ExpressReason string            `json:"express_reason,omitempty"` // why not "on"
+	Counters      Counters          `json:"counters"`
+	Interfaces    []InterfaceStatus `json:"interfaces"`
 }
 
 // InterfaceStatus is one routed interface as it is.
