@@ -3,6 +3,7 @@ package tipc
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,12 +77,16 @@ func Links() ([]bus.Link, error) {
 	return list, err
 }
 
+var peerRE = regexp.MustCompile(`-([0-9a-f]{1,8}):`)
+
 // peerOf finds the peer's address in a link's name, "1:eth0-2:eth0" with the
 // nodes in hexadecimal; 0 if it has none yet.
 func peerOf(link string) uint32 {
-	_, peer, _ := strings.Cut(link, "-")
-	id, _, _ := strings.Cut(peer, ":")
-	n, err := strconv.ParseUint(id, 16, 32)
+	m := peerRE.FindStringSubmatch(link)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(m[1], 16, 32)
 	if err != nil {
 		return 0
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -335,8 +336,10 @@ type listener struct {
 	s      *sock
 	stream bool
 	queue  chan *conn
-	ask    chan struct{}  // a place for each that is asked for the secret
-	asked  sync.WaitGroup // those
+	asked  sync.WaitGroup // those that are asked for the secret
+
+	mu     sync.Mutex
+	asking []*conn // oldest first
 }
 
 // Listen binds the range and accepts connections to it.
@@ -349,7 +352,7 @@ func (m *Member) Listen(r bus.Range, opts ...bus.Option) (bus.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", r, err)
 	}
-	l := &listener{m: m, s: s, stream: o.Kind == bus.Stream, queue: make(chan *conn, acceptQueue), ask: make(chan struct{}, admitMost)}
+	l := &listener{m: m, s: s, stream: o.Kind == bus.Stream, queue: make(chan *conn, acceptQueue)}
 	if err = s.control(func(fd int) error { return unix.Listen(fd, acceptQueue) }); err == nil {
 		if err = s.bind(r, o.Scope); err == nil {
 			err = m.hold(l)
@@ -366,6 +369,7 @@ func (m *Member) Listen(r bus.Range, opts ...bus.Option) (bus.Listener, error) {
 func (l *listener) accept() {
 	defer close(l.queue)
 	defer l.asked.Wait()
+	defer l.dismiss()
 	for {
 		var fd int
 		err := l.s.read(func(lfd int) (err error) {
@@ -392,12 +396,8 @@ func (l *listener) accept() {
 			l.hand(c)
 			continue
 		}
-		select {
-		case l.ask <- struct{}{}:
-			l.asked.Go(func() { l.admit(c) })
-		default:
-			l.m.refuse(c, errCrowd)
-		}
+		l.crowd(c)
+		l.asked.Go(func() { l.admit(c) })
 	}
 }
 
@@ -409,26 +409,44 @@ func (l *listener) hand(c *conn) {
 	}
 }
 
-var errCrowd = errors.New("too many connections that have not shown the secret")
+// crowd notes one more that is asked for the secret. Of too many the oldest is
+// cut off: who knows the secret answers at once.
+func (l *listener) crowd(c *conn) {
+	l.mu.Lock()
+	l.asking = append(l.asking, c)
+	var oldest *conn
+	if len(l.asking) > admitMost {
+		oldest = l.asking[0]
+		l.asking = slices.Delete(l.asking, 0, 1)
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		oldest.Close()
+	}
+}
 
 // admit hands a connection on that knows the secret. The listener's end breaks
 // the exchange off.
 func (l *listener) admit(c *conn) {
-	done := make(chan struct{})
-	defer func() { <-l.ask }()
-	defer close(done)
-	go func() {
-		select {
-		case <-l.s.done:
-			c.Close()
-		case <-done:
-		}
-	}()
-	if err := l.m.answer(c.s, c.peer); err != nil {
+	err := l.m.answer(c.s, c.peer)
+	l.mu.Lock()
+	l.asking = slices.DeleteFunc(l.asking, func(other *conn) bool { return other == c })
+	l.mu.Unlock()
+	if err != nil {
 		l.m.refuse(c, err)
 		return
 	}
 	l.hand(c)
+}
+
+// dismiss cuts off all that are being asked.
+func (l *listener) dismiss() {
+	l.mu.Lock()
+	list := slices.Clone(l.asking)
+	l.mu.Unlock()
+	for _, c := range list {
+		c.Close()
+	}
 }
 
 func (m *Member) refuse(c *conn, err error) {

@@ -12,6 +12,7 @@ import (
 const (
 	cmdBearerDisable = 2
 	cmdBearerEnable  = 3
+	cmdBearerGet     = 4
 	cmdBearerSet     = 5
 	cmdLinkGet       = 8
 	cmdNodeGet       = 13

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,9 +52,10 @@ func (b Bearer) String() string {
 	return "udp:" + strings.ReplaceAll(b.Local.String(), ":", ".")
 }
 
-// Setup gives the node its identity, key and bearers, whose devices it sets up.
-// What is set up that way already stays as it is, so that it may be called
-// again. On an error nothing that it has enabled stays enabled.
+// Setup gives the node its identity, key and bearers, whose devices it sets up;
+// bearers that are not asked for, left by a process that was killed, it
+// disables. What is set up that way already stays as it is, so that it may be
+// called again. On an error nothing that it has enabled stays enabled.
 func Setup(n Node) (err error) {
 	own, err := ownNode() // first: opening a socket makes the kernel load its module
 	if err != nil {
@@ -72,6 +74,10 @@ func Setup(n Node) (err error) {
 			return fmt.Errorf("set up bus: set key (has the kernel AES-GCM?): %w", err)
 		}
 	}
+	there, err := nl.keepOnly(n.Bearers)
+	if err != nil {
+		return fmt.Errorf("set up bus: %w", err)
+	}
 	var enabled []Bearer
 	defer func() {
 		if err != nil {
@@ -79,12 +85,14 @@ func Setup(n Node) (err error) {
 		}
 	}()
 	for _, b := range n.Bearers {
-		fresh, err := nl.enable(b, kernelTolerance(n.Tolerance))
-		if fresh {
+		if !slices.Contains(there, b.String()) {
+			if err := nl.enable(b); err != nil {
+				return fmt.Errorf("set up bus: enable bearer %s: %w", b, err)
+			}
 			enabled = append(enabled, b)
 		}
-		if err != nil {
-			return fmt.Errorf("set up bus: enable bearer %s: %w", b, err)
+		if err := nl.tolerate(b, kernelTolerance(n.Tolerance)); err != nil {
+			return fmt.Errorf("set up bus: bearer %s: %w", b, err)
 		}
 	}
 	return nil
@@ -118,6 +126,40 @@ func (n *netlink) remove(bearers []Bearer) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// bearers are the names of those that are enabled.
+func (n *netlink) bearers() (list []string, err error) {
+	answers, err := n.ask(cmdBearerGet, true)
+	if err != nil {
+		return nil, fmt.Errorf("list bearers: %w", err)
+	}
+	for _, a := range answers {
+		b, err := inner(a, nlaBearer)
+		if err != nil {
+			return nil, fmt.Errorf("list bearers: %w", err)
+		}
+		list = append(list, str(b[bearerName]))
+	}
+	return list, nil
+}
+
+// keepOnly disables all other bearers, and returns those that are enabled.
+func (n *netlink) keepOnly(want []Bearer) (there []string, err error) {
+	names, err := n.bearers()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if slices.ContainsFunc(want, func(b Bearer) bool { return b.String() == name }) {
+			there = append(there, name)
+			continue
+		}
+		if _, err := n.ask(cmdBearerDisable, false, nested(nlaBearer, text(bearerName, name))); err != nil {
+			return nil, fmt.Errorf("disable bearer %s: %w", name, err)
+		}
+	}
+	return there, nil
 }
 
 // kernelTolerance is what the kernel is told so that it gives a silent link up
@@ -234,31 +276,31 @@ func (n *netlink) key(key []byte) error {
 	return err
 }
 
-// enable enables a bearer; fresh tells that it was not.
-func (n *netlink) enable(b Bearer, tolerance time.Duration) (fresh bool, err error) {
+func (n *netlink) enable(b Bearer) error {
 	list := []attr{text(bearerName, b.String())}
 	if b.Device != "" {
 		if err := setUp(b.Device); err != nil {
-			return false, err
+			return err
 		}
 	} else {
 		local, remote, err := udpAddresses(b)
 		if err != nil {
-			return false, err
+			return err
 		}
 		list = append(list, nested(bearerUDP, attr{udpLocal, local}, attr{udpRemote, remote}))
 	}
-	_, err = n.ask(cmdBearerEnable, false, nested(nlaBearer, list...))
-	fresh = err == nil
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return false, err
+	_, err := n.ask(cmdBearerEnable, false, nested(nlaBearer, list...))
+	return err
+}
+
+// tolerate sets the tolerance of a bearer's links: of one that is being enabled
+// the kernel does not take it.
+func (n *netlink) tolerate(b Bearer, tolerance time.Duration) error {
+	prop := nested(bearerProp, u32(propTolerance, uint32(tolerance/time.Millisecond)))
+	if _, err := n.ask(cmdBearerSet, false, nested(nlaBearer, text(bearerName, b.String()), prop)); err != nil {
+		return fmt.Errorf("set tolerance %v: %w", tolerance, err)
 	}
-	// Of a bearer that is being enabled the kernel does not take it.
-	tol := nested(bearerProp, u32(propTolerance, uint32(tolerance/time.Millisecond)))
-	if _, err = n.ask(cmdBearerSet, false, nested(nlaBearer, text(bearerName, b.String()), tol)); err != nil {
-		return fresh, fmt.Errorf("set tolerance %v: %w", tolerance, err)
-	}
-	return fresh, nil
+	return nil
 }
 
 // setUp sets a network device up.

@@ -88,7 +88,7 @@ func TestBearers(t *testing.T) {
 }
 
 func TestPeerOfALink(t *testing.T) {
-	for name, want := range map[string]uint32{"1:eth0-2:eth1": 2, "1:eth0-1f:eth1": 31, "1:eth0-unknown:unknown": 0, "broadcast-link": 0, "": 0} {
+	for name, want := range map[string]uint32{"1:eth0-2:eth1": 2, "1:eth0-1f:eth1": 31, "1:eth-0-2:eth-1": 2, "1:udp:10.9.9.1-2:udp:10.9.9.2": 2, "1:eth0-unknown:unknown": 0, "broadcast-link": 0, "": 0} {
 		if got := peerOf(name); got != want {
 			t.Errorf("%q: %d, want %d", name, got, want)
 		}

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -48,9 +50,23 @@ func joined(m *tipc.Member, err error) (bus.Bus, error) {
 	return m, nil
 }
 
-// Refused logs who was not let onto the bus between nodes.
+// quiet is how long after a refusal further ones are counted, not logged.
+const quiet = time.Second
+
+// Refused logs who was not let onto the bus between nodes: not every one, since
+// whoever may open sockets on a node could fill the log.
 func Refused(log *slog.Logger) func(bus.Address, error) {
+	var mu sync.Mutex
+	var last time.Time
+	missed := 0
 	return func(peer bus.Address, err error) {
-		log.Warn("connection from the cluster refused", "peer", peer.String(), "error", err)
+		mu.Lock()
+		defer mu.Unlock()
+		if !last.IsZero() && time.Since(last) < quiet {
+			missed++
+			return
+		}
+		log.Warn("connection from the cluster refused", "peer", peer.String(), "error", err, "not_logged", missed)
+		last, missed = time.Now(), 0
 	}
 }

@@ -37,7 +37,13 @@ func TestClusterFlagsAndBadSecrets(t *testing.T) {
 
 func TestRefusedIsLogged(t *testing.T) {
 	var b bytes.Buffer
-	Refused(slog.New(slog.NewTextHandler(&b, nil)))(bus.Address{Ref: 7, Node: 2}, tipc.ErrNotAdmitted)
+	refused := Refused(slog.New(slog.NewTextHandler(&b, nil)))
+	for range 1000 {
+		refused(bus.Address{Ref: 7, Node: 2}, tipc.ErrNotAdmitted)
+	}
+	if n := strings.Count(b.String(), "\n"); n < 1 || n > 100 {
+		t.Errorf("1000 refusals made %d lines", n)
+	}
 	if !strings.Contains(b.String(), "<2:7>") || !strings.Contains(b.String(), "secret") {
 		t.Errorf("log: %s", b.String())
 	}

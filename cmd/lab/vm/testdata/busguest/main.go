@@ -2,7 +2,7 @@
 //
 //	prog server|client|stranger NODE DEVICE...
 //
-// KEY is the cluster's key. A stranger tries without one and with another first.
+// A device may also be LOCAL>REMOTE: UDP. KEY is the cluster's key. A stranger tries without one and with another first.
 package main
 
 import (
@@ -11,8 +11,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"godwit/cluster/bus"
@@ -34,7 +36,14 @@ func run(role, id string, devices []string) error {
 		return err
 	}
 	key := []byte(os.Getenv("KEY"))
-	n := tipc.Node{ID: uint32(node), Bearers: tipc.Ethernet(devices...), Key: key, Tolerance: 1500 * time.Millisecond}
+	n := tipc.Node{ID: uint32(node), Key: key, Tolerance: 1500 * time.Millisecond}
+	for _, d := range devices {
+		b := tipc.Bearer{Device: d}
+		if local, remote, udp := strings.Cut(d, ">"); udp {
+			b = tipc.Bearer{Local: netip.MustParseAddr(local), Remote: netip.MustParseAddr(remote)}
+		}
+		n.Bearers = append(n.Bearers, b)
+	}
 	if role == "stranger" {
 		if err := knock(n); err != nil {
 			return err
@@ -127,8 +136,6 @@ func follow(m *tipc.Member) error {
 		if !e.Up {
 			continue
 		}
-		links, err := m.Links()
-		fmt.Println("GUEST links:", links, err)
 		if err := talk(m); err != nil {
 			return err
 		}
@@ -165,6 +172,8 @@ func talk(m *tipc.Member) error {
 		}
 		last, worst = time.Now(), max(worst, silent)
 		if got++; got%500 == 0 {
+			links, err := m.Links()
+			fmt.Println("GUEST links:", links, err)
 			fmt.Printf("GUEST echoed %d worst gap %d ms\n", got, worst.Milliseconds())
 			worst = 0
 			time.Sleep(50 * time.Millisecond) // the emulated machines have other work
