@@ -45,6 +45,7 @@ func main() {
 		{"sign", benchSign},
 		{"bus", benchBus},
 		{"pic", benchPIC},
+		{"bfd", benchBFD},
 		{"leak", benchLeak},
 		{"event", benchEvent},
 	}
@@ -60,6 +61,8 @@ func main() {
 	r := &report{out: json.NewEncoder(os.Stdout), start: time.Now()}
 	flag.StringVar(&r.only, "only", "", "run the candidate of this `name` alone (converge)")
 	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge)")
+	flag.DurationVar(&r.watch, "watch", 0, "watch the sessions so much longer while tables come in (bfd; 5m is the whole)")
+	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd)")
 	flag.Parse()
 	if err := run(r, all, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -86,10 +89,12 @@ func run(r *report, all []benchmark, names []string) error {
 
 // report takes figures and progress.
 type report struct {
-	out   *json.Encoder
-	start time.Time
-	only  string // candidate to run alone, "": all
-	runs  int    // rounds, 0: as the benchmark wants
+	out    *json.Encoder
+	start  time.Time
+	only   string // candidate to run alone, "": all
+	runs   int    // rounds, 0: as the benchmark wants
+	watch  time.Duration
+	routes int
 }
 
 // progress tells a person what goes on.

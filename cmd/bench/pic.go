@@ -13,18 +13,10 @@ import (
 // benchPIC measures the repair after a lost link at three sizes of table, against
 // BIRD with the kernel.
 func benchPIC(r *report) error {
-	self, err := os.Executable()
+	o, err := picOptions(r)
 	if err != nil {
-		return fmt.Errorf("find own folder: %w", err)
+		return err
 	}
-	bin := filepath.Dir(self)
-	if _, err := os.Stat(filepath.Join(bin, "godwitd")); err != nil {
-		bin = "bin" // run with "go run" from the root of the tree
-	}
-	if bin, err = filepath.Abs(bin); err != nil {
-		return fmt.Errorf("find own folder: %w", err)
-	}
-	o := pic.Options{Bin: bin, Trust: filepath.Join(filepath.Dir(bin), "build", "keys", "trust"), Progress: r.progress}
 	dir, err := os.MkdirTemp("", "godwit-bench-")
 	if err != nil {
 		return fmt.Errorf("make folder: %w", err)
@@ -56,6 +48,22 @@ func benchPIC(r *report) error {
 		}
 	}
 	return nil
+}
+
+// picOptions finds the router's binaries beside this one.
+func picOptions(r *report) (pic.Options, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return pic.Options{}, fmt.Errorf("find own folder: %w", err)
+	}
+	bin := filepath.Dir(self)
+	if _, err := os.Stat(filepath.Join(bin, "godwitd")); err != nil {
+		bin = "bin" // run with "go run" from the root of the tree
+	}
+	if bin, err = filepath.Abs(bin); err != nil {
+		return pic.Options{}, fmt.Errorf("find own folder: %w", err)
+	}
+	return pic.Options{Bin: bin, Trust: filepath.Join(filepath.Dir(bin), "build", "keys", "trust"), Progress: r.progress}, nil
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -174,7 +174,7 @@ func target(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-func build(ctx context.Context, o Options, t Table, godwit string) (*bench, error) {
+func build(ctx context.Context, o Options, t Table, godwit string, bfd bool) (*bench, error) {
 	top, err := topology.Parse("pic", []byte(network))
 	if err != nil {
 		return nil, err
@@ -191,6 +191,9 @@ func build(ctx context.Context, o Options, t Table, godwit string) (*bench, erro
 				n.Devices = map[string][]string{"u1": {"10.0.1.1/24"}, "u2": {"10.0.2.1/24"}, "c0": {"10.0.0.1/24"}}
 				n.Bird = kernelBIRD
 			}
+		}
+		if n := &top.Nodes[i]; bfd && n.Bird != "" {
+			n.Bird = withBFD(n.Bird)
 		}
 	}
 	lab, err := topology.Build(ctx, top, topology.Options{Bin: o.Bin, Trust: o.Trust, Prefix: fmt.Sprintf("gwt-pic-%d", os.Getpid()), Log: io.Discard})
@@ -217,19 +220,48 @@ func build(ctx context.Context, o Options, t Table, godwit string) (*bench, erro
 func Kernel(ctx context.Context, o Options, t Table) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	b, err := build(ctx, o, t, "")
+	b, err := build(ctx, o, t, "", false)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, b.lab.Close()) }()
-	if _, err := b.under.Exec(ctx, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.fib_multipath_hash_policy=1"); err != nil {
+	load, err := b.loadKernel(ctx)
+	if err != nil {
 		return Result{}, err
+	}
+	r, err = b.measure(ctx)
+	r.Load = load
+	return r, err
+}
+
+// KernelSilence is Kernel with BFD, and a neighbour that falls silent.
+func KernelSilence(ctx context.Context, o Options, t Table) (r Silence, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	b, err := build(ctx, o, t, "", true)
+	if err != nil {
+		return Silence{}, err
+	}
+	defer func() { err = errors.Join(err, b.lab.Close()) }()
+	load, err := b.loadKernel(ctx)
+	if err != nil {
+		return Silence{}, err
+	}
+	r, err = b.silence(ctx, b.shown(ctx))
+	r.Load = load
+	return r, err
+}
+
+// loadKernel waits until both tables are in the kernel.
+func (b *bench) loadKernel(ctx context.Context) (time.Duration, error) {
+	if _, err := b.under.Exec(ctx, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.fib_multipath_hash_policy=1"); err != nil {
+		return 0, err
 	}
 	start := time.Now()
 	if err := b.lab.StartPeers(ctx, "under"); err != nil {
-		return Result{}, err
+		return 0, err
 	}
-	err = topology.Poll(ctx, 200*time.Millisecond, "all routes in the kernel", func() (bool, error) {
+	err := topology.Poll(ctx, 200*time.Millisecond, "all routes in the kernel", func() (bool, error) {
 		out, err := b.under.Birdc(ctx, "show", "route", "count")
 		if err != nil || !strings.Contains(out, fmt.Sprintf("%d of %d routes for %d networks", 2*b.n, 2*b.n, b.n)) {
 			return false, nil
@@ -243,35 +275,62 @@ func Kernel(ctx context.Context, o Options, t Table) (r Result, err error) {
 		return true, nil
 	})
 	if err != nil {
-		return Result{}, err
+		return 0, err
 	}
-	load := time.Since(start)
-	r, err = b.measure(ctx)
-	r.Load = load
-	return r, err
+	return time.Since(start), nil
 }
 
 // Godwit is the candidate.
 func Godwit(ctx context.Context, o Options, t Table) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	err = withGodwit(ctx, o, t, false, func(b *bench, _ *mgmt.Client, load time.Duration) (err error) {
+		r, err = b.measure(ctx)
+		r.Load = load
+		return err
+	})
+	return r, err
+}
+
+// GodwitSilence is Godwit with BFD, and a neighbour that falls silent, after the
+// sessions were watched for so long beyond the time of loading.
+func GodwitSilence(ctx context.Context, o Options, t Table, watch time.Duration) (r Silence, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit+watch)
+	defer cancel()
+	err = withGodwit(ctx, o, t, true, func(b *bench, c *mgmt.Client, load time.Duration) error {
+		flaps, late, err := b.watch(ctx, c, watch)
+		if err != nil {
+			return err
+		}
+		r, err = b.silence(ctx, b.logged)
+		r.Load, r.Watched, r.Flaps, r.Late = load, load+watch, flaps, late
+		return err
+	})
+	return r, err
+}
+
+// withGodwit calls f once both tables are on the line card.
+func withGodwit(ctx context.Context, o Options, t Table, bfd bool, f func(*bench, *mgmt.Client, time.Duration) error) (err error) {
 	dir, err := os.MkdirTemp("", "godwit-pic-")
 	if err != nil {
-		return Result{}, fmt.Errorf("make folder: %w", err)
+		return fmt.Errorf("make folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	conf := filepath.Join(dir, "router.yaml")
-	if err := os.WriteFile(conf, []byte(router), 0o600); err != nil {
-		return Result{}, fmt.Errorf("write configuration: %w", err)
+	conf, text := filepath.Join(dir, "router.yaml"), router
+	if bfd {
+		text = routerWithBFD()
 	}
-	b, err := build(ctx, o, t, conf)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	b, err := build(ctx, o, t, conf, bfd)
 	if err != nil {
-		return Result{}, err
+		return err
 	}
 	defer func() { err = errors.Join(err, b.lab.Close()) }()
 	start := time.Now()
 	if err := b.lab.StartGodwit(ctx, "under"); err != nil {
-		return Result{}, err
+		return err
 	}
 	c := mgmt.NewClient(filepath.Join(b.under.RunDir(), "mgmt.sock"))
 	defer c.Close()
@@ -295,12 +354,9 @@ func Godwit(ctx context.Context, o Options, t Table) (r Result, err error) {
 		return true, nil
 	})
 	if err != nil {
-		return Result{}, fmt.Errorf("%w; the router says: %s", err, lastLines(b.under.Proc("godwitd").Output(), 20))
+		return fmt.Errorf("%w; the router says: %s", err, lastLines(b.under.Proc("godwitd").Output(), 20))
 	}
-	load := time.Since(start)
-	r, err = b.measure(ctx)
-	r.Load = load
-	return r, err
+	return f(b, c, time.Since(start))
 }
 
 func lastLines(s string, n int) string {

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"godwit/cmd/bench/pic"
+)
+
+// benchBFD measures sessions of 3 x 50 ms with two upstreams that send a full table: false
+// alarms while it comes in on the same cores, detection of an upstream that falls silent, and the repair, against BIRD
+// with the kernel.
+func benchBFD(r *report) error {
+	o, err := picOptions(r)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "godwit-bench-")
+	if err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	table, err := pic.NewTable(dir, r.routes)
+	if err != nil {
+		return err
+	}
+	ours, err := pic.GodwitSilence(context.Background(), o, table, r.watch)
+	if err != nil {
+		return fmt.Errorf("measure godwit: %w", err)
+	}
+	r.progress("Godwit: loaded in %v, %d false alarms in %v, latest timer %v; detected after %v, first %v, last %v later",
+		ours.Load.Round(time.Millisecond), ours.Flaps, ours.Watched.Round(time.Millisecond), ours.Late, ours.Detect, ours.First, ours.Last)
+	base, err := pic.KernelSilence(context.Background(), o, table)
+	if err != nil {
+		return fmt.Errorf("BIRD with the kernel: %w", err)
+	}
+	r.progress("BIRD with the kernel: loaded in %v; detected after %v, first %v, last %v later", base.Load.Round(time.Millisecond), base.Detect, base.First, base.Last)
+	for _, f := range []struct {
+		name       string
+		ours, base time.Duration
+	}{{"bfd.detect", ours.Detect, base.Detect}, {"bfd.repair-first", ours.First, base.First}, {"bfd.repair-last", ours.Last, base.Last}} {
+		if err := r.against(f.name, "ms", "less", []float64{millis(f.ours)}, "bird+linux", []float64{millis(f.base)}); err != nil {
+			return err
+		}
+	}
+	if err := r.figure("bfd.false-alarms", "sessions", "less", []float64{float64(ours.Flaps)}); err != nil {
+		return err
+	}
+	return r.figure("bfd.late", "ms", "less", []float64{millis(ours.Late)})
+}

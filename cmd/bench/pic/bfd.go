@@ -1,0 +1,154 @@
+package pic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"godwit/cmd/lab/topology"
+	"godwit/controlplane/mgmt"
+)
+
+// Silence is one neighbour that fell silent: its BFD stopped, its link stayed up.
+type Silence struct {
+	Routes      int
+	Load        time.Duration // until both tables were in force
+	Watched     time.Duration // with sessions up while tables came in, Load included
+	Flaps       uint64        // sessions that went down meanwhile: false alarms
+	Late        time.Duration // the most that a BFD timer ran late (Godwit only)
+	Detect      time.Duration // from the silence until the session was down
+	First, Last time.Duration // from then until a probe to the first and the last repaired prefix came out of the other link
+}
+
+// bfdInterval is that of the sessions, with a multiplier of 3.
+const bfdInterval = 50 * time.Millisecond
+
+const birdBFD = `protocol bfd { interface "*" { interval 50 ms; multiplier 3; }; }
+`
+
+// withBFD asks for sessions in a BIRD's configuration.
+func withBFD(conf string) string {
+	return birdBFD + regexp.MustCompile(`(neighbor [0-9.]+ as [0-9]+;)`).ReplaceAllString(conf, "$1 bfd on;")
+}
+
+func routerWithBFD() string {
+	return strings.ReplaceAll(router, "export: reject}", fmt.Sprintf("export: reject, bfd: {interval: %v}}", bfdInterval))
+}
+
+// silence is measure for a neighbour that falls silent.
+func (b *bench) silence(ctx context.Context, detected func(since time.Time) (time.Time, error)) (Silence, error) {
+	var sinks [2]*sink
+	for i, up := range []string{"up1", "up2"} {
+		s, err := newSink(b.lab.Node(up).NetNS)
+		if err != nil {
+			return Silence{}, err
+		}
+		defer s.close()
+		sinks[i] = s
+	}
+	src, flows, err := b.choose(ctx, sinks)
+	if err != nil {
+		return Silence{}, err
+	}
+	defer src.close()
+	sinks[0].reset()
+	sinks[1].reset()
+	src.start(period)
+	if err := b.flowing(ctx, sinks[0], len(flows)); err != nil {
+		return Silence{}, err
+	}
+	sinks[1].reset()
+	bird := b.lab.Node("up1").Proc("bird")
+	at := time.Now()
+	if err := bird.Signal(syscall.SIGSTOP); err != nil {
+		return Silence{}, fmt.Errorf("silence a neighbour: %w", err)
+	}
+	defer func() { _ = bird.Signal(syscall.SIGCONT) }() // it has to end
+	ctx, cancel := context.WithTimeout(ctx, repairLimit)
+	defer cancel()
+	err = topology.Poll(ctx, 5*time.Millisecond, "the repair", func() (bool, error) { return len(sinks[1].arrivals()) == len(flows), nil })
+	if err != nil {
+		return Silence{}, err
+	}
+	src.halt()
+	var noticed time.Time
+	err = topology.Poll(ctx, 20*time.Millisecond, "the detection", func() (bool, error) {
+		noticed, err = detected(at)
+		return err == nil, nil
+	})
+	if err != nil {
+		return Silence{}, err
+	}
+	var all []time.Duration
+	for _, x := range sinks[1].arrivals() {
+		all = append(all, x.Sub(noticed))
+	}
+	return Silence{Routes: b.n, Detect: noticed.Sub(at), First: slices.Min(all), Last: slices.Max(all)}, nil
+}
+
+// logged finds when the router said that the session had failed.
+func (b *bench) logged(since time.Time) (time.Time, error) {
+	for line := range strings.Lines(b.under.Proc("godwitd").Output()) {
+		if !strings.Contains(line, `"BFD session failed"`) || !strings.Contains(line, "10.0.1.2") {
+			continue
+		}
+		text, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && at.After(since.Add(-time.Millisecond)) {
+			return at, nil
+		}
+	}
+	return time.Time{}, errors.New("nothing logged yet")
+}
+
+// shown finds since when BIRD has the session down: to the millisecond, of today.
+func (b *bench) shown(ctx context.Context) func(time.Time) (time.Time, error) {
+	row := regexp.MustCompile(`(?m)^10\.0\.1\.2\s+\S+\s+(\S+)\s+(\d\d):(\d\d):(\d\d\.\d+)`)
+	return func(since time.Time) (time.Time, error) {
+		out, err := b.under.Birdc(ctx, "show", "bfd", "sessions")
+		if err != nil {
+			return time.Time{}, err
+		}
+		m := row.FindStringSubmatch(out)
+		if m == nil || m[1] == "Up" {
+			return time.Time{}, fmt.Errorf("not down: %s", out)
+		}
+		clock, err := time.ParseInLocation("2006-01-02 15:04:05.000", since.Format("2006-01-02 ")+m[2]+":"+m[3]+":"+m[4], since.Location())
+		if err == nil && clock.Before(since.Add(-time.Second)) {
+			err = errors.New("it was down before")
+		}
+		return clock, err
+	}
+}
+
+// watch has the second upstream's table come in again and again for as long, and
+// returns what the sessions did.
+func (b *bench) watch(ctx context.Context, c *mgmt.Client, d time.Duration) (flaps uint64, late time.Duration, err error) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if _, err := c.ResetBGP(ctx, mgmt.ResetQuery{Address: netip.MustParseAddr("10.0.2.2"), Soft: true}); err != nil {
+			return 0, 0, err
+		}
+		pause, cancel := context.WithTimeout(ctx, min(20*time.Second, time.Until(end)))
+		<-pause.Done()
+		cancel()
+		if ctx.Err() != nil {
+			return 0, 0, ctx.Err()
+		}
+	}
+	v, err := c.BFD(ctx, "")
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, s := range v.Sessions {
+		flaps += s.Flaps
+	}
+	if len(v.Sessions) != 2 || v.Cards[0].Up != 2 {
+		return flaps, 0, fmt.Errorf("%d sessions, %d of them up", len(v.Sessions), v.Cards[0].Up)
+	}
+	return flaps, time.Duration(v.Cards[0].LateMost) * time.Microsecond, nil
+}
