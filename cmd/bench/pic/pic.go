@@ -247,7 +247,7 @@ func KernelSilence(ctx context.Context, o Options, t Table) (r Silence, err erro
 	if err != nil {
 		return Silence{}, err
 	}
-	r, err = b.silence(ctx, b.shown(ctx))
+	r, err = b.silence(ctx, nil)
 	r.Load = load
 	return r, err
 }
