@@ -393,6 +393,7 @@ func (s *Supervisor) ended(name, how string) {
 	delete(s.guard.off, name)
 	s.removePID(name)
 	s.deafen(name)
+	s.leaveScope(name)
 	s.in.exited.Do(evExited{name, how})
 }
 
