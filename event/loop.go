@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ type Loop struct {
 
 	sleeping atomic.Bool   // the loop is about to wait, or waits
 	wake     chan struct{} // capacity 1
-	alarm    *time.Timer   // of sleep
+	alarm    *time.Timer   // of rest
 	stopping atomic.Bool
 	done     chan struct{} // closed when Run has ended
 	doneOnce sync.Once
@@ -45,6 +46,7 @@ type Loop struct {
 	started atomic.Int64            // when the event that runs began, mono time; 0: none runs
 	turn    uint64                  // events run; belongs to who holds runMu
 	fresh   int64                   // mono time of just now, 0: not known; belongs to who holds runMu
+	brisk   bool                    // events come closer than spinFor; belongs to Run
 	runner  atomic.Uint64           // goroutine that holds runMu
 	routine atomic.Uint64           // goroutine of the task that runs
 
@@ -149,9 +151,8 @@ func (l *Loop) Run(ctx context.Context) error {
 	for !l.stopping.Load() {
 		if !l.runNext() {
 			l.sleep()
-		} else if l.urgent.on && l.fresh-l.urgent.kept > int64(keepEvery) {
-			l.urgent.kept = l.fresh
-			l.urgent.keep()
+		} else if l.urgent.tid != 0 && l.fresh-l.urgent.since > int64(urgentFor) {
+			l.urgent.relax()
 		}
 	}
 	l.release()
@@ -291,8 +292,50 @@ func (l *Loop) stamp() int64 {
 	return l.fresh
 }
 
+// spinFor is for how long a loop looks for the next event before it sleeps,
+// while events come closer than that: to wake a thread costs more than to wait.
+const spinFor = 50 * time.Microsecond
+
+// linger looks for the next event, if the last one came soon after the loop had
+// nothing to do. It reports whether there is one. A wait in vain is the last
+// until events come quickly again, so that an idle loop does not linger.
+func (l *Loop) linger() bool {
+	if !l.brisk {
+		return false
+	}
+	for begin := l.stamp(); ; {
+		for range 16 {
+			if l.waiting() {
+				return true
+			}
+		}
+		now := l.clock.mono()
+		if l.fresh = now; now-begin > int64(spinFor) || l.stopping.Load() {
+			l.brisk = false
+			return false
+		}
+		if now >= l.nextDue.Load() {
+			return true
+		}
+	}
+}
+
 // sleep waits for an event, a timer, an Advance or the end.
 func (l *Loop) sleep() {
+	if l.clock.virtual {
+		l.rest()
+		return
+	}
+	if l.linger() {
+		return
+	}
+	begin := l.stamp()
+	l.rest()
+	l.brisk = l.stamp()-begin < int64(spinFor) && runtime.GOMAXPROCS(0) > 1
+}
+
+// rest is sleep without looking first.
+func (l *Loop) rest() {
 	l.sleeping.Store(true)
 	defer l.sleeping.Store(false)
 	l.fresh = 0
@@ -327,7 +370,7 @@ func (l *Loop) sleep() {
 	}
 }
 
-// sleepInKernel is sleep of a loop that is urgent.
+// sleepInKernel is rest of a loop that is urgent.
 func (l *Loop) sleepInKernel() {
 	d := int64(-1)
 	if next := l.nextDue.Load(); next != never {
@@ -336,6 +379,7 @@ func (l *Loop) sleepInKernel() {
 		}
 	}
 	l.urgent.wait(time.Duration(d))
+	l.urgent.since = l.stamp()
 }
 
 // waiting tells whether an event waits in any class.

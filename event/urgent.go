@@ -14,8 +14,9 @@ import (
 // WithUrgency lets the loop's thread run before others when it wakes up, so that
 // timers and events are in time on a machine that others keep busy. The loop
 // then waits in the kernel by itself: no other thread must run before it does.
-// The kernel gives the thread a larger share of the processor, not all of it:
-// a loop that is busy for long does not stop the rest of the machine.
+// A loop that stays busy becomes an ordinary one until it waits again: it must
+// not take the processor from those that post to it, nor from the rest of the
+// machine.
 //
 // It needs CAP_SYS_NICE, or an RLIMIT_NICE that allows UrgentNice; without, the loop runs as an ordinary thread and
 // Stats.Priority says why. With a virtual clock it means nothing.
@@ -29,9 +30,9 @@ const (
 	// urgentSlice is what the thread asks for at a time: the kernel (Linux 6.12)
 	// lets it in before those that ask for more. The shortest it takes.
 	urgentSlice = 100 * time.Microsecond
-	// keepEvery is how often a busy loop looks on which thread it runs: Go lets a
-	// goroutine run for 10 ms, then on any thread.
-	keepEvery = time.Millisecond
+	// urgentFor is for how long a loop may be busy and urgent. Go lets a
+	// goroutine run for 10 ms before it may go on on another thread.
+	urgentFor = time.Millisecond
 )
 
 // urgency is the thread of a loop that wants to be in time.
@@ -45,9 +46,9 @@ type urgency struct {
 	users  atomic.Int32
 	closed atomic.Bool
 
-	tid  int                    // which has the priority; belongs to Run
-	kept int64                  // when that was last looked at, mono time; belongs to Run
-	told atomic.Pointer[string] // for Stats
+	tid   int                    // which has the priority, 0: none; belongs to Run
+	since int64                  // when the loop woke up, mono time; belongs to Run
+	told  atomic.Pointer[string] // for Stats
 }
 
 // begin opens what wakes the thread. Without it the loop is as others are.
@@ -73,6 +74,12 @@ func (u *urgency) end() {
 	}
 	_ = unix.Close(u.fd)
 	makeOrdinary(u.tid)
+}
+
+// relax makes the thread ordinary, until keep.
+func (u *urgency) relax() {
+	makeOrdinary(u.tid)
+	u.tid = 0
 }
 
 // keep sees to it that the thread which the loop runs on has the priority: Go

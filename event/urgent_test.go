@@ -55,17 +55,7 @@ func threads(t *testing.T) []int {
 func TestUrgentThread(t *testing.T) {
 	l := startUrgent(t)
 	h := l.Handler("h", Normal)
-	poll(t, "an event on the urgent thread", func() bool { // Go may move the loop between two waits
-		nice := make(chan int32, 1)
-		post(t, h, func() {
-			attr, err := unix.SchedGetAttr(0, 0)
-			if err != nil {
-				t.Error(err)
-			}
-			nice <- attr.Nice
-		})
-		return recvWithin(t, nice, "the event") == UrgentNice
-	})
+	pollUrgent(t, h)
 	child := make(chan string, 1)
 	post(t, h, func() {
 		out, err := exec.Command("nice").Output()
@@ -83,6 +73,45 @@ func TestUrgentThread(t *testing.T) {
 	if p := New("other").Stats().Priority; p != "ordinary" {
 		t.Errorf("priority of another loop %q", p)
 	}
+}
+
+// pollUrgent waits for an event of h on an urgent thread: Go may move the loop
+// between two waits.
+func pollUrgent(t *testing.T, h *Handler) {
+	t.Helper()
+	poll(t, "an event on the urgent thread", func() bool {
+		nice := make(chan int32, 1)
+		post(t, h, func() { nice <- niceness(t) })
+		return recvWithin(t, nice, "the event") == UrgentNice
+	})
+}
+
+// niceness is that of the calling thread.
+func niceness(t *testing.T) int32 {
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Error(err)
+	}
+	return attr.Nice
+}
+
+// TestBusyLoopIsOrdinary: a loop that does not wait loses the priority, and has
+// it back when it waits again.
+func TestBusyLoopIsOrdinary(t *testing.T) {
+	h := startUrgent(t).Handler("h", Normal)
+	pollUrgent(t, h)
+	ordinary := make(chan struct{})
+	var again func()
+	again = func() {
+		if niceness(t) == 0 {
+			close(ordinary)
+			return
+		}
+		post(t, h, again)
+	}
+	post(t, h, again)
+	within(t, ordinary, "the loss of the priority")
+	pollUrgent(t, h)
 }
 
 // TestUrgentLoopLosesNoWakeup: posts that race with its falling asleep.

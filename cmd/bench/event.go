@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"godwit/event"
 )
 
@@ -222,14 +224,15 @@ func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (pac
 	return out, nil
 }
 
-// feed sends the load and returns its rate, when all events have run.
+// feed sends the load from a thread that keeps to the first processor, and
+// returns its rate, when all events have run.
 func (p *pacer) feed(send func(class int, s *slot)) float64 {
 	const total = eventSecond * 1_000_000
+	defer pin(0)()
 	begin := time.Now()
 	next := begin
 	for sent := 0; sent < total; next = next.Add(eventPace) {
-		for time.Now().Before(next) {
-			runtime.Gosched()
+		for time.Now().Before(next) { // spinning: the thread is nobody else's
 		}
 		for range eventBurst {
 			s := &p.slots[sent%eventSlots]
@@ -243,6 +246,21 @@ func (p *pacer) feed(send func(class int, s *slot)) float64 {
 		runtime.Gosched()
 	}
 	return total / took.Seconds()
+}
+
+// pin keeps the calling goroutine to a thread, and that to a processor, until
+// what it returns is called.
+func pin(cpu int) func() {
+	runtime.LockOSThread()
+	var old, one unix.CPUSet
+	one.Set(cpu)
+	if unix.SchedGetaffinity(0, &old) != nil || unix.SchedSetaffinity(0, &one) != nil {
+		return runtime.UnlockOSThread
+	}
+	return func() {
+		_ = unix.SchedSetaffinity(0, &old)
+		runtime.UnlockOSThread()
+	}
 }
 
 func (p *pacer) overLoop(feed func(func(int, *slot))) {

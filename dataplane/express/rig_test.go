@@ -51,7 +51,6 @@ type rig struct {
 	x     *xdp.Express
 	port  []*xdp.ExpressPort // from 1
 	flat  *express.Tables
-	slots map[fib.InterfaceID]uint16
 
 	sent  []sent
 	other int // punts and frames for other cards
