@@ -48,9 +48,9 @@ type rig struct {
 	seq    uint64
 	list   []pipeline.Interface
 
-	x     *xdp.Express
-	port  []*xdp.ExpressPort // from 1
-	flat  *express.Tables
+	x    *xdp.Express
+	port []*xdp.ExpressPort // from 1
+	flat *express.Tables
 
 	sent  []sent
 	other int // punts and frames for other cards
