@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 // Options of a build.
@@ -75,6 +77,14 @@ func kernelPackage(ctx context.Context, o Options) (string, error) {
 	}
 	name := string(m[1])
 	tree := filepath.Join(cmp.Or(o.Packages, o.Out), name)
+	if err := os.MkdirAll(filepath.Dir(tree), 0o755); err != nil {
+		return "", fmt.Errorf("fetch kernel: %w", err)
+	}
+	unlock, err := lock(tree + ".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	if _, err := os.Stat(filepath.Join(tree, "boot")); err == nil {
 		return tree, nil
 	}
@@ -84,9 +94,6 @@ func kernelPackage(ctx context.Context, o Options) (string, error) {
 		return "", fmt.Errorf("fetch kernel: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := os.MkdirAll(filepath.Dir(tree), 0o755); err != nil {
-		return "", fmt.Errorf("fetch kernel: %w", err)
-	}
 	fetch := exec.CommandContext(ctx, "apt-get", "download", "-q", name)
 	fetch.Dir = tmp
 	if out, err := fetch.CombinedOutput(); err != nil {
@@ -100,6 +107,19 @@ func kernelPackage(ctx context.Context, o Options) (string, error) {
 		return "", fmt.Errorf("unpack kernel: %w: %s", err, out)
 	}
 	return tree, os.Rename(tree+".new", tree)
+}
+
+// lock keeps others who build images there waiting until it is released.
+func lock(name string) (release func(), err error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 func one(pattern string) (string, error) {
@@ -188,7 +208,25 @@ func writeGzip(name string, a *Archive) error {
 	if err := z.Close(); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return os.WriteFile(name, b.Bytes(), 0o644)
+	return replace(name, b.Bytes())
+}
+
+// replace writes a file as a whole: a machine that boots from the old one goes on with that.
+func replace(name string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
 }
 
 func copyFile(to, from string) error {
@@ -196,5 +234,5 @@ func copyFile(to, from string) error {
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", from, err)
 	}
-	return os.WriteFile(to, data, 0o644)
+	return replace(to, data)
 }

@@ -2,10 +2,12 @@ package image
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -57,5 +59,51 @@ func TestMissingPiecesAreNamed(t *testing.T) {
 	}
 	if _, err := (Machine{Dir: dir, Config: filepath.Join(dir, "missing.yaml"), Work: dir}).Command(); err == nil {
 		t.Error("a missing configuration was handed over")
+	}
+}
+
+// TestBuildsBesideEachOther: several builds share a folder; who reads a file of it
+// sees one whole.
+func TestBuildsBesideEachOther(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "vmlinuz")
+	whole := bytes.Repeat([]byte("godwit"), 100_000)
+	const builders = 8
+	ends := make(chan error, builders)
+	var inside atomic.Int32
+	build := func() error {
+		for range 10 {
+			release, err := lock(name + ".lock")
+			if err != nil {
+				return err
+			}
+			n := inside.Add(1)
+			inside.Add(-1)
+			release()
+			if n != 1 {
+				return fmt.Errorf("%d hold the lock", n)
+			}
+			if err := replace(name, whole); err != nil {
+				return err
+			}
+			if data, err := os.ReadFile(name); err != nil || !bytes.Equal(data, whole) {
+				return fmt.Errorf("%d bytes, %w", len(data), err)
+			}
+		}
+		return nil
+	}
+	for range builders {
+		go func() { ends <- build() }()
+	}
+	for range builders {
+		if err := <-ends; err != nil {
+			t.Error(err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Dir(name))
+	if err != nil || len(left) != 2 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := replace(filepath.Join(name, "x"), nil); err == nil {
+		t.Error("wrote into a file")
 	}
 }
