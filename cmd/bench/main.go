@@ -47,6 +47,7 @@ func main() {
 		{"pic", benchPIC},
 		{"bfd", benchBFD},
 		{"leak", benchLeak},
+		{"churn", benchChurn},
 		{"event", benchEvent},
 	}
 	if len(os.Args) == 2 && os.Args[1] == hiccupWord {
@@ -62,7 +63,8 @@ func main() {
 	flag.StringVar(&r.only, "only", "", "run the candidate of this `name` alone (converge)")
 	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge)")
 	flag.DurationVar(&r.watch, "watch", 0, "watch the sessions so much longer while tables come in (bfd; 5m is the whole)")
-	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd)")
+	flag.DurationVar(&r.time, "time", time.Minute, "how long routes change (churn)")
+	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd, churn)")
 	flag.Parse()
 	if err := run(r, all, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -94,6 +96,7 @@ type report struct {
 	only   string // candidate to run alone, "": all
 	runs   int    // rounds, 0: as the benchmark wants
 	watch  time.Duration
+	time   time.Duration
 	routes int
 }
 

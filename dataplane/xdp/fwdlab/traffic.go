@@ -23,6 +23,12 @@ type Traffic struct {
 	Stamp bool
 	// CheckOneOf makes the sink check one packet in so many (a power of two).
 	CheckOneOf int
+	// Other, if there is one, is a second MAC address to which packets for targets
+	// of odd index may be delivered; the sink checks it with the rest.
+	Other net.HardwareAddr
+	// Calm sends Rate in bursts, each 10 ms, from an ordinary thread that sleeps in
+	// between: for tests beside others. Otherwise the generator takes its core.
+	Calm bool
 }
 
 // FrameSize is the length of the generator's frames, without the FCS.
@@ -55,8 +61,13 @@ func (l *Lab) Start(tr Traffic) (*Running, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attach sink: %w", err), r.objs.Close())
 	}
+	if !tr.Calm {
+		if _, err := l.pin(); err != nil { // attaching has restarted the sink's NAPI
+			return nil, errors.Join(err, r.link.Close(), r.objs.Close())
+		}
+	}
 	// The generator is a thread of the gen namespace on the hosts' core.
-	go func() { r.done <- l.Do(Gen, func() error { return r.generate(l.gen) }) }()
+	go func() { r.done <- l.Do(Gen, func() error { return r.generate(l.gen, tr) }) }()
 	return r, nil
 }
 
@@ -70,8 +81,13 @@ func (r *Running) load(tr Traffic) error {
 		return err
 	}
 	spec.Maps["targets"].MaxEntries = uint32(n)
-	var dst [8]byte
+	var dst, other [8]byte
 	copy(dst[:], MACSink)
+	copy(other[:], tr.Other)
+	pace := interval(tr.Rate)
+	if tr.Calm {
+		pace = 0
+	}
 	stamp := uint32(0)
 	if tr.Stamp {
 		stamp = 1
@@ -79,7 +95,8 @@ func (r *Running) load(tr Traffic) error {
 	for name, v := range map[string]any{
 		"template":    frame(),
 		"target_mask": uint32(n - 1), "stamp": stamp, "flows": uint32(min(n, 1<<14) - 1),
-		"interval": interval(tr.Rate), "check_mask": uint32(tr.CheckOneOf - 1), "want_dst": binary.NativeEndian.Uint64(dst[:]), "want_ttl": uint8(63),
+		"interval": pace, "check_mask": uint32(tr.CheckOneOf - 1), "want_dst": binary.NativeEndian.Uint64(dst[:]), "want_ttl": uint8(63),
+		"other_dst": binary.NativeEndian.Uint64(other[:]),
 	} {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -130,20 +147,46 @@ const (
 	runBatch    = 256
 )
 
-func (r *Running) generate(dev string) error {
+func (r *Running) generate(dev string, tr Traffic) error {
 	nic, err := net.InterfaceByName(dev)
 	if err != nil {
 		return err
 	}
-	if err := pinThread(unix.Gettid(), HostCore, generatorPriority); err != nil {
-		return err
+	if !tr.Calm {
+		if err := pinThread(unix.Gettid(), HostCore, generatorPriority); err != nil {
+			return err
+		}
 	}
 	run := newTestRun(r.objs.Generate.FD(), frame(), xdpMD{DataEnd: FrameSize, Ingress: uint32(nic.Index)})
 	defer run.release()
+	start, sent := time.Now(), 0
 	for !r.stop.Load() {
+		if tr.Calm {
+			due := int(time.Since(start).Seconds()*float64(tr.Rate)) - sent
+			run.attr.repeat = uint32(min(max(due, 1), mostAtOnce))
+			sent += max(due, 1)
+		}
 		if err := run.call(); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("generate: %w", err)
 		}
+		if tr.Calm {
+			sleep(burst)
+		}
+	}
+	return nil
+}
+
+// burst is the time between those of a calm generator, mostAtOnce its packets in one of them,
+// less than a veth's ring takes. What is beyond that is not sent at all.
+const (
+	burst      = 10 * time.Millisecond
+	mostAtOnce = 128
+)
+
+// Halt ends the generator's sending: what is on its way still arrives, to be seen before Stop.
+func (r *Running) Halt() error {
+	if err := r.objs.Halt.Set(uint32(1)); err != nil {
+		return fmt.Errorf("halt generator: %w", err)
 	}
 	return nil
 }
@@ -151,6 +194,7 @@ func (r *Running) generate(dev string) error {
 // Seen is what came to the sink.
 type Seen struct {
 	Good, Bad, Foreign, Checked uint64
+	Odd, Other                  uint64 // good ones of targets of odd index; of them, at Traffic.Other
 	Sent                        uint64 // by the generator
 }
 
@@ -169,6 +213,8 @@ func (r *Running) Seen() (Seen, error) {
 		s.Bad += c.Bad
 		s.Foreign += c.Foreign
 		s.Checked += c.Checked
+		s.Odd += c.Odd
+		s.Other += c.Other
 	}
 	return s, nil
 }

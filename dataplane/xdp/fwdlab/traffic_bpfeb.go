@@ -19,6 +19,8 @@ type trafficCounts struct {
 	Bad     uint64
 	Foreign uint64
 	Checked uint64
+	Odd     uint64
+	Other   uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -35,6 +37,7 @@ const (
 	trafficVarFlows      = "flows"
 	trafficVarHalt       = "halt"
 	trafficVarInterval   = "interval"
+	trafficVarOtherDst   = "other_dst"
 	trafficVarSent       = "sent"
 	trafficVarStamp      = "stamp"
 	trafficVarTargetMask = "target_mask"
@@ -107,6 +110,7 @@ type trafficVariableSpecs struct {
 	Flows      *ebpf.VariableSpec `ebpf:"flows"`
 	Halt       *ebpf.VariableSpec `ebpf:"halt"`
 	Interval   *ebpf.VariableSpec `ebpf:"interval"`
+	OtherDst   *ebpf.VariableSpec `ebpf:"other_dst"`
 	Sent       *ebpf.VariableSpec `ebpf:"sent"`
 	Stamp      *ebpf.VariableSpec `ebpf:"stamp"`
 	TargetMask *ebpf.VariableSpec `ebpf:"target_mask"`
@@ -157,6 +161,7 @@ type trafficVariables struct {
 	Flows      *ebpf.Variable `ebpf:"flows"`
 	Halt       *ebpf.Variable `ebpf:"halt"`
 	Interval   *ebpf.Variable `ebpf:"interval"`
+	OtherDst   *ebpf.Variable `ebpf:"other_dst"`
 	Sent       *ebpf.Variable `ebpf:"sent"`
 	Stamp      *ebpf.Variable `ebpf:"stamp"`
 	TargetMask *ebpf.Variable `ebpf:"target_mask"`

@@ -107,6 +107,8 @@ struct counts {
 	__u64 bad;     // of ours, but damaged or not as a router sends them
 	__u64 foreign; // anything else
 	__u64 checked;
+	__u64 odd;     // good ones of targets with an odd index
+	__u64 other;   // of those, the ones that came to other_dst
 };
 
 struct {
@@ -126,17 +128,16 @@ struct {
 
 volatile const __u32 check_mask; // check frames whose target & check_mask is 0
 volatile const __u64 want_dst;   // destination MAC, in the order of memory
+volatile const __u64 other_dst;  // 0, or where frames of targets with an odd index may arrive as well
 volatile const __u8 want_ttl;
 
-static __always_inline int sound(struct frame *f)
+static __always_inline int sound(struct frame *f, __u64 dst)
 {
 	__u32 k = f->load.target & target_mask;
 	__u32 *target = bpf_map_lookup_elem(&targets, &k);
-	__u64 dst = 0;
 
-	__builtin_memcpy(&dst, f->eth.h_dest, 6);
-	return target && *target == f->ip.daddr && dst == want_dst &&
-	       f->ip.ttl == want_ttl && fold(ip_sum(&f->ip)) == 0xffff;
+	return target && *target == f->ip.daddr &&
+	       (dst == want_dst || (other_dst && dst == other_dst && (k & 1))) && f->ip.ttl == want_ttl && fold(ip_sum(&f->ip)) == 0xffff;
 }
 
 SEC("xdp")
@@ -145,7 +146,7 @@ int sink(struct xdp_md *ctx)
 	struct frame *f = (void *)(long)ctx->data;
 	__u32 zero = 0, bucket;
 	struct counts *c = bpf_map_lookup_elem(&seen, &zero);
-	__u64 *n;
+	__u64 *n, dst = 0;
 
 	if (!c)
 		return XDP_DROP;
@@ -154,14 +155,20 @@ int sink(struct xdp_md *ctx)
 		c->foreign++;
 		return XDP_DROP;
 	}
+	__builtin_memcpy(&dst, f->eth.h_dest, 6);
 	if ((f->load.target & check_mask) == 0) {
 		c->checked++;
-		if (!sound(f)) {
+		if (!sound(f, dst)) {
 			c->bad++;
 			return XDP_DROP;
 		}
 	}
 	c->good++;
+	if (f->load.target & 1) {
+		c->odd++;
+		if (dst != want_dst)
+			c->other++;
+	}
 	if (f->load.sent) {
 		bucket = (bpf_ktime_get_ns() - f->load.sent) >> 9;
 		if (bucket >= BUCKETS)
