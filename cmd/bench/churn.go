@@ -15,7 +15,7 @@ const (
 )
 
 // benchChurn measures what is lost while routes change, at half of the rate that
-// the router forwards by AF_XDP; the baseline is the same load without changes.
+// the router forwards by AF_XDP; the baselines are the same load without changes, and the kernel.
 func benchChurn(r *report) error {
 	where, err := picOptions(r)
 	if err != nil {
@@ -25,13 +25,16 @@ func benchChurn(r *report) error {
 	if err != nil {
 		return err
 	}
-	res, err := churning.Run(context.Background(), churning.Options{
-		Bin: where.Bin, Trust: where.Trust, Prefixes: table, Flapping: min(churnFlapping, r.routes/20), Changes: churnRate, D: r.time, Progress: r.progress,
-	})
+	o := churning.Options{Bin: where.Bin, Trust: where.Trust, Prefixes: table, Flapping: min(churnFlapping, len(table)/20), Changes: churnRate, D: r.time, Progress: r.progress}
+	res, err := churning.Run(context.Background(), o)
 	if err != nil {
 		return err
 	}
-	if err := r.figure("churn.maximum", "pps", "more", []float64{res.Maximum}); err != nil {
+	linux, err := churning.Linux(context.Background(), o)
+	if err != nil {
+		return fmt.Errorf("measure linux: %w", err)
+	}
+	if err := r.against("churn.maximum", "pps", "more", []float64{res.Maximum}, "linux", []float64{linux.Maximum}); err != nil {
 		return err
 	}
 	lost := func(l churning.Load) float64 { return float64(l.Steady + l.Flapping) }
@@ -48,8 +51,14 @@ func benchChurn(r *report) error {
 		if err := r.beside(f.name, f.unit, f.better, f.value(res.Churn), "no changes", f.value(res.Still)); err != nil {
 			return err
 		}
+		if f.name == "churn.lost.inside" {
+			continue // the kernel does not tell
+		}
+		if err := r.beside(f.name, f.unit, f.better, f.value(res.Churn), "linux, replacing routes by netlink", f.value(linux.Churn)); err != nil {
+			return err
+		}
 	}
-	return r.figure("churn.changes", "changes/s", "more", []float64{res.Churn.Reached()})
+	return r.against("churn.changes", "changes/s", "more", []float64{res.Churn.Reached()}, "linux", []float64{linux.Churn.Reached()})
 }
 
 // beside prints a count beside its baseline; both may be 0, and then there is no ratio.

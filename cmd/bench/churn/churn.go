@@ -159,7 +159,7 @@ func (b *bench) fill(ctx context.Context) (err error) {
 func (b *bench) measure(ctx context.Context) (res Result, err error) {
 	rate := b.Rate
 	if rate == 0 {
-		m, err := b.lab.Measure(fwdlab.Traffic{Targets: b.plan.targets, Rate: offered, CheckOneOf: 1, Other: macOther}, nil, warm, probe)
+		m, err := b.lab.Measure(b.traffic(offered), nil, warm, probe)
 		if err != nil {
 			return res, fmt.Errorf("measure the most: %w", err)
 		}
@@ -184,29 +184,37 @@ func (b *bench) load(ctx context.Context, rate, changes int) (l Load, err error)
 	if err != nil {
 		return l, err
 	}
-	start := time.Now()
-	run, err := b.lab.Start(fwdlab.Traffic{Targets: b.plan.targets, Rate: rate, CheckOneOf: 1, Other: macOther, Calm: b.Calm})
+	seen, took, err := send(ctx, b.lab, b.traffic(rate), func() error { return b.during(ctx, before.changes, changes, &l) })
 	if err != nil {
 		return l, err
 	}
-	defer func() { err = errors.Join(err, run.Stop()) }()
-	if err := b.during(ctx, before.changes, changes, &l); err != nil {
-		return l, err
-	}
-	if err := run.Halt(); err != nil {
-		return l, err
-	}
-	l.Sending = time.Since(start)
-	seen, err := drain(ctx, run)
-	if err != nil {
-		return l, err
-	}
+	l.Sending = took
 	after, err := b.atRest(ctx)
 	if err != nil {
 		return l, err
 	}
 	l.count(seen, before, after)
 	return l, nil
+}
+
+func (b *bench) traffic(rate int) fwdlab.Traffic {
+	return fwdlab.Traffic{Targets: b.plan.targets, Rate: rate, CheckOneOf: 1, Other: macOther, Calm: b.Calm}
+}
+
+// send sends packets while during runs and waits for the last ones.
+func send(ctx context.Context, l *fwdlab.Lab, t fwdlab.Traffic, during func() error) (seen fwdlab.Seen, took time.Duration, err error) {
+	start := time.Now()
+	run, err := l.Start(t)
+	if err != nil {
+		return seen, 0, err
+	}
+	defer func() { err = errors.Join(err, run.Stop()) }()
+	if err := errors.Join(during(), run.Halt()); err != nil {
+		return seen, 0, err
+	}
+	took = time.Since(start)
+	seen, err = drain(ctx, run)
+	return seen, took, err
 }
 
 // during changes routes, or waits as long.

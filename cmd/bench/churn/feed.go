@@ -163,27 +163,48 @@ const (
 )
 
 // churn moves the prefixes, one after the other, round and round, to the second
-// next hop and back, rate changes a second for the time. It sleeps in the
-// kernel: the Go scheduler may get little of the processors.
+// next hop and back, rate changes a second for the time.
 func (f *feeder) churn(prefixes []netip.Prefix, hops [2]netip.Addr, rate int, d time.Duration) error {
-	at, turn, sent := 0, 1, 0
 	var b []byte
+	return pace(len(prefixes), rate, d, func(moves []move, sent int) error {
+		b = b[:0]
+		for _, m := range moves {
+			for at := m.from; at < m.to; at += perUpdate {
+				b = update(b, hops[m.turn], []uint32{65010, uint32(1000 + at)}, prefixes[at:min(at+perUpdate, m.to)])
+			}
+		}
+		if err := f.write(b); err != nil {
+			return err
+		}
+		f.sent.Store(uint64(sent))
+		return nil
+	})
+}
+
+// move is of the prefixes from ≤ index < to, to the first or second next hop.
+type move struct{ from, to, turn int }
+
+// pace tells what to move when: every prefix of n to the second next hop, then
+// back, and so on, rate changes a second for the time. It sleeps in the kernel:
+// the Go scheduler may get little of the processors.
+func pace(n, rate int, d time.Duration, send func(moves []move, sent int) error) error {
+	at, turn, sent := 0, 1, 0
 	for start := time.Now(); ; {
 		gone := time.Since(start)
 		due := int(min(gone, d).Seconds() * float64(rate))
-		for b = b[:0]; sent < due; {
-			n := min(perUpdate, len(prefixes)-at)
-			b = update(b, hops[turn], []uint32{65010, uint32(1000 + at)}, prefixes[at:at+n])
-			sent += n
-			if at += n; at == len(prefixes) {
+		var moves []move
+		for sent < due {
+			m := move{at, min(at+due-sent, n), turn}
+			moves = append(moves, m)
+			sent += m.to - m.from
+			if at = m.to; at == n {
 				at, turn = 0, 1-turn
 			}
 		}
-		if len(b) > 0 {
-			if err := f.write(b); err != nil {
+		if len(moves) > 0 {
+			if err := send(moves, sent); err != nil {
 				return err
 			}
-			f.sent.Store(uint64(sent))
 		}
 		if gone >= d {
 			return nil

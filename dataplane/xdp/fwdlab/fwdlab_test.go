@@ -1,6 +1,7 @@
 package fwdlab
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -40,5 +41,49 @@ func TestKernel(t *testing.T) {
 	must(t, err)
 	if res.Seen.Checked == 0 || res.Seen.Checked > res.Seen.Good/4 {
 		t.Errorf("one in 16 was to be checked: %+v", res.Seen)
+	}
+}
+
+// TestCalmTrafficToTwoNextHops: packets of odd index may come to the other next
+// hop, those of even index not; and a calm generator, which is not urgent, keeps its rate or sends less.
+func TestCalmTrafficToTwoNextHops(t *testing.T) {
+	l, err := New("gwt-fwdlab")
+	must(t, err)
+	t.Cleanup(func() { must(t, l.Close()) })
+	one, two := netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24")
+	other := net.HardwareAddr{2, 0x67, 0, 0, 0, 5}
+	must(t, l.KernelForwards(true))
+	must(t, l.LoadKernel([]netip.Prefix{one}))
+	must(t, l.IP(Router, "addr", "add", "192.0.2.33/28", "dev", l.Out))
+	must(t, l.IP(Router, "neigh", "replace", "192.0.2.35", "lladdr", other.String(), "dev", l.Out, "nud", "permanent"))
+	must(t, l.IP(Router, "route", "add", two.String(), "via", "192.0.2.35"))
+	a, b := Targets([]netip.Prefix{one}, 64, 1), Targets([]netip.Prefix{two}, 64, 1)
+	for _, swapped := range []bool{false, true} {
+		tr := Traffic{Rate: 2000, CheckOneOf: 1, Other: other, Calm: true}
+		for i := range a {
+			if swapped {
+				tr.Targets = append(tr.Targets, b[i], a[i])
+			} else {
+				tr.Targets = append(tr.Targets, a[i], b[i])
+			}
+		}
+		r, err := l.Start(tr)
+		must(t, err)
+		var s Seen
+		for end := time.Now().Add(20 * time.Second); s.Good+s.Bad < 600 && time.Now().Before(end); s, err = r.Seen() {
+			must(t, err)
+			sleep(burst)
+		}
+		must(t, r.Halt())
+		must(t, r.Stop())
+		if s.Good+s.Bad < 600 || s.Checked != s.Good+s.Bad {
+			t.Fatalf("swapped %v: %+v", swapped, s)
+		}
+		if !swapped && (s.Bad != 0 || s.Other != s.Odd || s.Odd < 200) {
+			t.Errorf("as wanted: %+v", s)
+		}
+		if swapped && (s.Bad < 200 || s.Other != 0 || s.Odd != s.Good) {
+			t.Errorf("the wrong way round: %+v", s)
+		}
 	}
 }

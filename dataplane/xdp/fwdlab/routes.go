@@ -2,6 +2,7 @@ package fwdlab
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,21 +15,40 @@ const routesPerWrite = 512
 // LoadKernel adds the IPv4 prefixes to the router kernel's main table, all by
 // the next hop of the lab. The kernel must have its addresses.
 func (l *Lab) LoadKernel(prefixes []netip.Prefix) error {
-	return l.Do(Router, func() error {
+	k, err := l.KernelRoutes()
+	if err != nil {
+		return err
+	}
+	return errors.Join(k.Replace(prefixes, NextHop), k.Close())
+}
+
+// KernelRoutes changes routes of the router's kernel, out of the device Out. It has one user.
+type KernelRoutes struct{ fd, oif int }
+
+// KernelRoutes opens the router kernel's routes.
+func (l *Lab) KernelRoutes() (*KernelRoutes, error) {
+	k := &KernelRoutes{}
+	err := l.Do(Router, func() error {
 		out, err := net.InterfaceByName(l.Out)
 		if err != nil {
 			return err
 		}
-		return loadRoutes(prefixes, NextHop, out.Index)
+		k.oif = out.Index
+		k.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		return err
 	})
+	if err != nil {
+		return nil, fmt.Errorf("open routes of the kernel: %w", err)
+	}
+	return k, nil
 }
 
-func loadRoutes(prefixes []netip.Prefix, via netip.Addr, oif int) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("load routes: %w", err)
-	}
-	defer unix.Close(fd)
+// Close ends the changes.
+func (k *KernelRoutes) Close() error { return unix.Close(k.fd) }
+
+// Replace adds routes by a next hop, or moves them there, in batches.
+func (k *KernelRoutes) Replace(prefixes []netip.Prefix, via netip.Addr) error {
+	fd, oif := k.fd, k.oif
 	ack := make([]byte, 1<<16)
 	for len(prefixes) > 0 {
 		n := min(routesPerWrite, len(prefixes))
