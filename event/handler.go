@@ -13,7 +13,9 @@ type Handler struct {
 	loop  *Loop
 
 	deadline atomic.Int64 // ns from post or due time to start; 0: none
-	heavy    bool         // runs are long: the CPU time of each is measured; the loop's own
+
+	_     cacheLines // posters read what is above, the loop writes what is below
+	heavy bool       // runs are long: the CPU time of each is measured; the loop's own
 
 	// Guarded by the loop's statMu.
 	run       histogram

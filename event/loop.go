@@ -42,6 +42,7 @@ type Loop struct {
 	advanced chan struct{}
 	urgent   urgency
 
+	_       cacheLines              // posters read what is above, the loop writes what is below
 	current atomic.Pointer[Handler] // whose event runs, or ran last
 	started atomic.Int64            // when the event that runs began, mono time; 0: none runs
 	turn    uint64                  // events run; belongs to who holds runMu
@@ -50,6 +51,7 @@ type Loop struct {
 	runner  atomic.Uint64           // goroutine that holds runMu
 	routine atomic.Uint64           // goroutine of the task that runs
 
+	_        cacheLines
 	settleMu sync.Mutex
 	settling []chan struct{} // closed when the event that runs has ended
 	waiters  atomic.Int32    // len(settling)
@@ -60,6 +62,7 @@ type Loop struct {
 	trace   ring
 	cleared int64 // mono time of Clear
 
+	_        cacheLines
 	recorder atomic.Pointer[Recorder]
 	inputs   map[string]func([]byte) error // by name, for Replay; guarded by handlerMu
 

@@ -83,10 +83,16 @@ type handlerKeyed struct {
 // queue is a class's FIFO. Posters fill in, under the lock; the loop takes all
 // of it at once into out, so that neither waits for the other for longer than it
 // takes to append one event, however much waits.
+//
+// What one side writes at each event lies on lines of the processor's cache that
+// the other does not read at each event: a line that both use costs more than
+// the rest of an event.
 type queue struct {
 	filled  atomic.Bool  // in holds something
 	blocked atomic.Int32 // posters that wait for room
+	policy  Policy
 
+	_       cacheLines // what follows is written by posters
 	mu      sync.Mutex
 	room    sync.Cond // of mu: an event was taken
 	in      []*chunk
@@ -97,7 +103,6 @@ type queue struct {
 	seen    int64 // taken, as last looked up: a line that the loop writes
 	keys    map[handlerKeyed]*keyed
 	bound   int64
-	policy  Policy
 	max     int64
 	posted  uint64
 	full    uint64 // refused
@@ -105,13 +110,18 @@ type queue struct {
 	waited  uint64 // posts that blocked
 	closed  bool
 
-	_     [64]byte     // what follows is written by the loop: its own line
+	_     cacheLines   // what follows is written by the loop
 	taken atomic.Int64 // ever: run or dropped
 	out   []*chunk     // the loop's own from here on
 	head  int          // of out
 	left  int          // items in out
 	spent []*chunk     // empty, to be given back
+	_     cacheLines
 }
+
+// cacheLines keep apart what lies before and behind them: two lines, since
+// processors fetch pairs.
+type cacheLines [128]byte
 
 type chunk [chunkItems]item
 
