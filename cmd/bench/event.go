@@ -271,10 +271,7 @@ func (p *pacer) overLoop(feed func(func(int, *slot))) {
 		l.Handler("normal", event.Normal), l.Handler("background", event.Background),
 	}
 	ended := make(chan error, 1)
-	go func() {
-		defer pin(1)()
-		ended <- l.Run(context.Background())
-	}()
+	go func() { ended <- l.Run(context.Background()) }()
 	feed(func(class int, s *slot) {
 		for handlers[class].Post(s.f) != nil { // full: the machine stood still
 			runtime.Gosched()
@@ -293,7 +290,6 @@ func (p *pacer) overChannels(feed func(func(int, *slot))) {
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		defer pin(1)()
 		for {
 			if f := firstOf(c); f != nil {
 				f()
