@@ -71,6 +71,8 @@ func cpuTime() time.Duration {
 
 // rate is how many times a second n operations are done by f.
 func rate(n int, f func()) float64 {
+	runtime.LockOSThread() // whose clock it is
+	defer runtime.UnlockOSThread()
 	start := cpuTime()
 	f()
 	return float64(n) / (cpuTime() - start).Seconds()
@@ -296,6 +298,8 @@ func fibChange(r *report, prefixes []netip.Prefix, trees patricia.Trees, suffix 
 
 // singleUpdates deletes and sets again single routes; the times are in µs.
 func singleUpdates(t *patricia.Tables, seq *uint64, prefixes []netip.Prefix) ([]float64, error) {
+	runtime.LockOSThread() // whose clock it is
+	defer runtime.UnlockOSThread()
 	var times []float64
 	for _, p := range prefixes[:min(10_000, len(prefixes))] {
 		for _, op := range []fib.Op{fib.DeleteRoute, fib.SetRoute} {
