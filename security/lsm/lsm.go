@@ -78,10 +78,11 @@ func Start(group *cgroup.Group, instance string) (_ *Enforcer, err error) {
 		return nil, err
 	}
 	// Both policies are in force until the old pins go.
+	old := pinned(e.pins)
 	if err := errors.Join(os.RemoveAll(e.pins), os.Rename(e.fresh, e.pins)); err != nil {
 		return nil, fmt.Errorf("pin policy: %w", err)
 	}
-	if err := e.permits(); err != nil {
+	if err := errors.Join(gone(old), e.permits()); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(e.pins))
 	}
 	e.reader, err = newReader(e.objects.Maps[enforceMapGwlsmDenials])
@@ -185,6 +186,47 @@ const (
 	replaceTime = time.Minute
 	replacePoll = 5 * time.Millisecond
 )
+
+// pinned are the programs behind the links that are pinned in a folder.
+func pinned(dir string) (ids []ebpf.ProgramID) {
+	pins, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // there was no policy
+	}
+	for _, pin := range pins {
+		l, err := link.LoadPinnedLink(filepath.Join(dir, pin.Name()), nil)
+		if err != nil {
+			continue // no link
+		}
+		if info, err := l.Info(); err == nil {
+			ids = append(ids, info.Program)
+		}
+		_ = l.Close()
+	}
+	return ids
+}
+
+// gone waits until the kernel has let go of all the programs: one that refuses
+// mappings must not outlive the one that refuses to execute.
+func gone(ids []ebpf.ProgramID) error {
+	end := time.Now().Add(replaceTime)
+	for _, id := range ids {
+		for ; ; time.Sleep(replacePoll) {
+			p, err := ebpf.NewProgramFromID(id)
+			if errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("ask for program %d: %w", id, err)
+			}
+			_ = p.Close()
+			if time.Now().After(end) {
+				return fmt.Errorf("replaced program %d stays in force", id)
+			}
+		}
+	}
+	return nil
+}
 
 // permits waits until allowed files are executed: until a policy that was there
 // before is gone.
