@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,7 +193,15 @@ func TestTracingFromOutside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		cmd.Stdout = nil
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil { // it has begun: exec is over
 			t.Fatal(err)
 		}
 		mem := openWrite(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))

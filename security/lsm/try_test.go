@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 	case "0":
 		os.Exit(0)
 	case "1": // until standard input ends
+		fmt.Println("ready")
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
