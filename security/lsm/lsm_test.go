@@ -193,7 +193,6 @@ func TestTracingFromOutside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd.Stdout = nil
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
