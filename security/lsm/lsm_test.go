@@ -200,7 +200,8 @@ func TestTracingFromOutside(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil { // it has begun: exec is over
+		// Until its exec is over the child borrows this process's memory, which is ours to open.
+		if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
 			t.Fatal(err)
 		}
 		mem := openWrite(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))
