@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		parent()
 		return
 	}
-	if err := buildChildren(); err != nil {
+	if err := errors.Join(buildChildren(), enforce()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -43,6 +43,12 @@ func TestMain(m *testing.M) {
 }
 
 func buildChildren() error {
+	if dir := os.Getenv(childrenEnv); dir != "" {
+		var errs [2]error
+		childProgram, errs[0] = os.ReadFile(filepath.Join(dir, "child1"))
+		otherProgram, errs[1] = os.ReadFile(filepath.Join(dir, "child2"))
+		return errors.Join(errs[:]...)
+	}
 	dir, err := os.MkdirTemp("", "gwt-module-")
 	if err != nil {
 		return err
@@ -98,7 +104,7 @@ func newFixture(t *testing.T) *fixture {
 	f.key = key
 	f.must(os.Mkdir(f.path("trust"), 0o755))
 	f.trust("admin", key)
-	f.loader = New(Config{Trust: f.path("trust"), Now: func() time.Time { return f.now }, Audit: f.audit})
+	f.loader = New(Config{Trust: f.path("trust"), Now: func() time.Time { return f.now }, Audit: f.audit, Admit: admit})
 	t.Cleanup(func() { f.must(f.loader.Close()) })
 	return f
 }
@@ -144,7 +150,7 @@ func (f *fixture) run(img *Image, opt Options) (output, end string) {
 	f.must(err)
 	defer r.Close()
 	opt.Stderr = w
-	p, err := f.loader.Start(img, opt)
+	p, err := f.start(img, opt)
 	f.must(errors.Join(err, w.Close()))
 	data, err := io.ReadAll(r)
 	f.must(err)
@@ -381,7 +387,7 @@ func TestManyAtOnce(t *testing.T) {
 				results <- err
 				return
 			}
-			p, err := f.loader.Start(img, Options{})
+			p, err := f.start(img, Options{})
 			if err == nil {
 				_, err = p.Wait()
 			}

@@ -19,7 +19,7 @@ import (
 func (f *fixture) again(cfg Config) {
 	f.t.Helper()
 	f.must(f.loader.Close())
-	cfg.Trust, cfg.Now, cfg.Audit = f.path("trust"), func() time.Time { return f.now }, f.audit
+	cfg.Trust, cfg.Now, cfg.Audit, cfg.Admit = f.path("trust"), func() time.Time { return f.now }, f.audit, admit
 	f.loader = New(cfg)
 }
 

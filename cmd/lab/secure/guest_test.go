@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -121,22 +123,41 @@ mount -t bpf bpf /sys/fs/bpf; mount -t cgroup2 cgroup2 /sys/fs/cgroup
 if [ -e /modules/loop.ko ]; then
   mkdir /verity; insmod /modules/loop.ko && mount -o loop /verity.img /verity && export LSM_VERITY=/verity
 fi
-GODWIT_LSM_GUEST=1 /prog -test.v -test.timeout 400s 2>&1
+export GODWIT_LSM_GUEST=1 GODWIT_TEST_CHILDREN=/
+/prog -test.v -test.timeout 400s 2>&1
+echo "guest: kernel tests ended with $?"
+/loader -test.v -test.timeout 400s -test.skip 'Dynamic|StartInNamespace' 2>&1
 echo "guest: ended with $?"
 poweroff -f
 `
 
+// guestPrograms are the tests of the kernel's enforcement and those of the
+// loader, without what needs tools that the guest has not.
+func guestPrograms(t *testing.T) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	files := map[string]string{}
+	for name, args := range map[string][]string{
+		"prog":   {"test", "-c", "godwit/security/lsm"},
+		"loader": {"test", "-c", "godwit/security/module"},
+		"child1": {"build", "-ldflags=-X=main.build=1", "godwit/security/module/testdata/child"},
+		"child2": {"build", "-ldflags=-X=main.build=2", "godwit/security/module/testdata/child"},
+	} {
+		files[name] = filepath.Join(dir, name)
+		cmd := exec.CommandContext(t.Context(), "go", slices.Insert(args, 1, "-o", files[name])...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v: %s", name, err, out)
+		}
+	}
+	return files
+}
+
 // TestKernels runs the tests of the kernel's enforcement on Debian's kernels:
 // everything that is tried inside of the group is refused, everything outside
-// works.
+// works. The loader's tests follow, their modules inside.
 func TestKernels(t *testing.T) {
-	dir := t.TempDir()
-	prog := filepath.Join(dir, "prog")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", prog, "godwit/security/lsm")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	programs := guestPrograms(t)
 	const withDigests = "linux-image-6.12-cloud-amd64"
 	for _, pkg := range []string{"linux-image-cloud-amd64", withDigests} {
 		t.Run(pkg, func(t *testing.T) {
@@ -144,7 +165,7 @@ func TestKernels(t *testing.T) {
 				t.Skipf("this Debian does not offer %s", pkg)
 			}
 			out := t.TempDir()
-			g := image.Guest{Kernel: filepath.Join(root(t), "build", "image"), Package: pkg, Out: out, Init: guestScript, Files: map[string]string{"prog": prog}}
+			g := image.Guest{Kernel: filepath.Join(root(t), "build", "image"), Package: pkg, Out: out, Init: guestScript, Files: maps.Clone(programs)}
 			if pkg == withDigests {
 				g.Modules = []string{"loop"}
 				g.Files["verity.img"] = fileSystem(t)
@@ -160,7 +181,7 @@ func TestKernels(t *testing.T) {
 					t.Log(strings.TrimSpace(line))
 				}
 			}
-			if !strings.Contains(s, "guest: ended with 0") || !strings.Contains(s, "--- PASS: TestInsideAndOutside") || strings.Contains(s, "--- SKIP") || pkg == withDigests && strings.Contains(s, "no digests") {
+			if !strings.Contains(s, "guest: kernel tests ended with 0") || !strings.Contains(s, "guest: ended with 0") || !strings.Contains(s, "--- PASS: TestKernelIsAsked") || !strings.Contains(s, "--- PASS: TestInsideAndOutside") || strings.Contains(s, "--- SKIP") || pkg == withDigests && strings.Contains(s, "no digests") {
 				t.Error("the tests failed in the guest")
 			}
 		})
