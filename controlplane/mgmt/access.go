@@ -115,6 +115,7 @@ func guarded(next http.Handler, access *atomic.Pointer[Access], log *slog.Logger
 // remote serves the API over TLS.
 type remote struct {
 	http *http.Server
+	tcp  *net.TCPListener
 	done chan struct{}
 	conf Remote
 }
@@ -187,19 +188,31 @@ func (s *Server) SetAccess(a Access) error {
 	if err != nil {
 		return fmt.Errorf("remote management: %w", err)
 	}
-	if old != nil && old.conf.Listen == a.Remote.Listen { // the address is free only then
-		if err := old.close(); err != nil {
-			return err
-		}
-		s.remote, old = nil, nil
-	}
-	l, err := net.Listen("tcp", a.Remote.Listen.String())
+	l, err := old.listen(a.Remote.Listen)
 	if err != nil {
 		return fmt.Errorf("remote management: %w", err)
 	}
 	s.access.Store(&a)
-	s.remote = s.serveRemote(tls.NewListener(l, conf), *a.Remote)
+	s.remote = s.serveRemote(l, conf, *a.Remote)
 	return old.close()
+}
+
+// listen opens an address; that of r itself by a second descriptor of the same
+// socket, so that no client is refused meanwhile.
+func (r *remote) listen(at netip.AddrPort) (*net.TCPListener, error) {
+	if r == nil || r.conf.Listen != at {
+		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+	}
+	f, err := r.tcp.File()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
 }
 
 // same tells whether the listener may stay: lists of names are looked up at each request.
@@ -207,14 +220,14 @@ func (c *Remote) same(o *Remote) bool {
 	return c.Listen == o.Listen && c.Certificate == o.Certificate && c.Key == o.Key && c.Clients == o.Clients
 }
 
-func (s *Server) serveRemote(l net.Listener, conf Remote) *remote {
-	r := &remote{done: make(chan struct{}), conf: conf}
+func (s *Server) serveRemote(l *net.TCPListener, conf *tls.Config, is Remote) *remote {
+	r := &remote{tcp: l, done: make(chan struct{}), conf: is}
 	r.http = &http.Server{
 		Handler: s.http.Handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: s.http.BaseContext, ErrorLog: s.http.ErrorLog,
 	}
 	go func() {
 		defer close(r.done)
-		if err := r.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := r.http.Serve(tls.NewListener(l, conf)); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("remote management API ended", "error", err)
 		}
 	}()
