@@ -1,6 +1,7 @@
 package godwit
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,11 @@ func TestPatches(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	mod := patched()
+	where, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/osrg/gobgp/v4").Output()
+	if err != nil {
+		t.Fatalf("find GoBGP: %v", err)
+	}
+	original := strings.TrimSpace(string(where))
 	out, err := exec.Command("go", "list", "-modfile", mod, "-f", "{{.Dir}}", "github.com/osrg/gobgp/v4/pkg/server").CombinedOutput()
 	if err != nil {
 		t.Fatalf("list the patched package: %v: %s", err, out)
@@ -28,15 +34,33 @@ func TestPatches(t *testing.T) {
 	if got, want := strings.TrimSpace(string(out)), filepath.Join(dir, "gobgp/pkg/server"); got != want {
 		t.Errorf("the build takes %s, want %s", got, want)
 	}
-	for file, gone := range map[string]string{"peer.go": `slog.String("Data", path.String()))` + "\n\treturn nil\n}\n\nfunc (peer *peer) sendNotification", "server.go": "InfiniteChannel"} {
-		text, err := os.ReadFile(filepath.Join(dir, "gobgp/pkg/server", file))
-		if err != nil || strings.Contains(string(text), gone) {
-			t.Errorf("%s is not patched (%v)", file, err)
+	for _, c := range []struct{ file, gone string }{ // one for each patch
+		{"pkg/server/peer.go", "\tpeer.fsm.logger.Debug(\"From me, ignore\""},
+		{"internal/pkg/table/destination.go", "\n\tlogger.Debug(\"Removing withdrawals\""},
+		{"pkg/server/server.go", "InfiniteChannel"},
+		{"pkg/server/server.go", "case ev := <-w.Event():"},
+		{"pkg/server/fsm.go", "append(headerBuf, bodyBuf...)"},
+		{"internal/pkg/table/path.go", "nlriString         string"},
+		{"internal/pkg/table/table.go", "make([]*destination, 0)\n\t}\n\tshard.mp[key] = append(shard.mp[key], dest)\n\treturn dest"},
+		{"pkg/server/server.go", "m := make(map[uint32]bool)\n\tclonedM"},
+	} {
+		was, err := os.ReadFile(filepath.Join(original, c.file))
+		if err != nil || !strings.Contains(string(was), c.gone) {
+			t.Errorf("%s of GoBGP has no %q (%v)", c.file, c.gone, err)
+		}
+		is, err := os.ReadFile(filepath.Join(dir, "gobgp", c.file))
+		if err != nil || strings.Contains(string(is), c.gone) {
+			t.Errorf("%s is not patched: it has %q (%v)", c.file, c.gone, err)
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "gobgp/pkg/server/*.rej"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("rejected: %v (%v)", left, err)
+	err = filepath.WalkDir(filepath.Join(dir, "gobgp"), func(name string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(name, ".rej") || strings.HasSuffix(name, ".orig") {
+			t.Errorf("left behind: %s", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	before, err := os.Stat(mod)
 	if err != nil {
