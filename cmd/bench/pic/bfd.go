@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -108,20 +107,35 @@ func (b *bench) logged(since time.Time) (time.Time, error) {
 	return time.Time{}, errors.New("nothing logged yet")
 }
 
-// watch has the second upstream's table come in again and again for as long, and
-// returns what the sessions did.
+// watch has the second upstream withdraw its table and announce it again for as long, and
+// returns what the sessions did. In the end both tables are in force again.
 func (b *bench) watch(ctx context.Context, c *mgmt.Client, d time.Duration) (flaps uint64, late time.Duration, err error) {
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		if _, err := c.ResetBGP(ctx, mgmt.ResetQuery{Address: netip.MustParseAddr("10.0.2.2"), Soft: true}); err != nil {
+	for end, rounds := time.Now().Add(d), 0; time.Now().Before(end); rounds++ {
+		start := time.Now()
+		if _, err := b.lab.Node("up2").Birdc(ctx, "disable", "feed"); err != nil {
 			return 0, 0, err
 		}
-		pause, cancel := context.WithTimeout(ctx, min(20*time.Second, time.Until(end)))
-		<-pause.Done()
-		cancel()
-		if ctx.Err() != nil {
-			return 0, 0, ctx.Err()
+		if err := b.converged(ctx, c, 1); err != nil {
+			return 0, 0, fmt.Errorf("withdraw a table: %w", err)
 		}
+		gone := time.Since(start)
+		if _, err := b.lab.Node("up2").Birdc(ctx, "enable", "feed"); err != nil {
+			return 0, 0, err
+		}
+		if err := b.converged(ctx, c, 2); err != nil {
+			return 0, 0, fmt.Errorf("announce a table: %w", err)
+		}
+		if flaps, late, err = sessions(ctx, c); err != nil {
+			return 0, 0, err
+		}
+		b.o.Progress("table %d withdrawn in %v and back in %v; %d false alarms, latest timer %v", rounds+1,
+			gone.Round(time.Millisecond), (time.Since(start) - gone).Round(time.Millisecond), flaps, late)
 	}
+	return sessions(ctx, c)
+}
+
+// sessions tells how often sessions went down, and how late a timer ran at most.
+func sessions(ctx context.Context, c *mgmt.Client) (flaps uint64, late time.Duration, err error) {
 	v, err := c.BFD(ctx, "")
 	if err != nil {
 		return 0, 0, err

@@ -334,29 +334,33 @@ func withGodwit(ctx context.Context, o Options, t Table, bfd bool, f func(*bench
 	}
 	c := mgmt.NewClient(filepath.Join(b.under.RunDir(), "mgmt.sock"))
 	defer c.Close()
-	err = topology.Poll(ctx, 200*time.Millisecond, "all routes on the line card", func() (bool, error) {
+	if err := b.converged(ctx, c, 2); err != nil {
+		return fmt.Errorf("%w; the router says: %s", err, lastLines(b.under.Proc("godwitd").Output(), 20))
+	}
+	return f(b, c, time.Since(start))
+}
+
+// converged waits until the line card has all routes, by so many next hops.
+func (b *bench) converged(ctx context.Context, c *mgmt.Client, hops int) error {
+	return topology.Poll(ctx, 200*time.Millisecond, "all routes on the line card", func() (bool, error) {
 		s, err := c.FIBSummary(ctx)
 		if err != nil || len(s.Cards) != 1 || !s.Cards[0].Converged || s.Routes4 < b.n {
 			return false, nil // not listening yet, or not there yet
 		}
 		for _, p := range b.probes {
-			two := false
+			have := 0
 			for x, err := range c.FIB(ctx, mgmt.FIBQuery{Card: 1, Address: target(p)}) {
 				if err != nil {
 					return false, err
 				}
-				two = len(x.NextHops) == 2
+				have = len(x.NextHops)
 			}
-			if !two {
+			if have != hops {
 				return false, nil
 			}
 		}
 		return true, nil
 	})
-	if err != nil {
-		return fmt.Errorf("%w; the router says: %s", err, lastLines(b.under.Proc("godwitd").Output(), 20))
-	}
-	return f(b, c, time.Since(start))
 }
 
 func lastLines(s string, n int) string {
