@@ -157,12 +157,15 @@ func (p *Port) arm(n int) int {
 		if p.armed[i] != nil {
 			continue
 		}
-		pkt := p.pool.Get()
+		pkt := p.pool.GetFor(min(int(p.maxFrame.Load()), p.pool.MaxRoom()))
+		if pkt == nil { // no more jumbo buffers: short frames still come in
+			pkt = p.pool.Get()
+		}
 		if pkt == nil {
 			return i
 		}
 		p.armed[i] = pkt
-		p.rx.point(i, pkt.Data[:p.pool.Room()])
+		p.rx.point(i, pkt.Data[:cap(pkt.Data)])
 	}
 	return n
 }
@@ -179,7 +182,7 @@ func (p *Port) finish(pkt *graph.Packet, i int) bool {
 		return true
 	}
 	// The kernel has taken the VLAN tag out: put it back.
-	if n < 12 || n+4 > p.pool.Room() || !p.pool.Grow(pkt, 4) {
+	if n < 12 || n+4 > cap(pkt.Data) || !p.pool.Grow(pkt, 4) {
 		return false
 	}
 	copy(pkt.Data, pkt.Data[4:16])

@@ -85,8 +85,8 @@ func (a *Agent) check(cfg *wire.CardConfig) error {
 		if i.ID.Card() != a.opt.Card || i.Port.Card() != a.opt.Card {
 			errs = append(errs, fmt.Errorf("interface %s (%#x on %#x) is not of card %d", i.Name, uint32(i.ID), uint32(i.Port), a.opt.Card))
 		}
-		if i.MTU+l2Most > frameMax {
-			errs = append(errs, fmt.Errorf("interface %s: MTU %d is above %d", i.Name, i.MTU, frameMax-l2Most))
+		if i.MTU > mtuMax {
+			errs = append(errs, fmt.Errorf("interface %s: MTU %d is above %d", i.Name, i.MTU, mtuMax))
 		}
 	}
 	return errors.Join(errs...)

@@ -33,13 +33,17 @@ const (
 	minRing    = 512
 	smallChunk = 2048 // frames up to 1,792 bytes
 	largeChunk = 4096 // frames up to 3,840 bytes
+	// jumbos is how many buffers of three large chunks a worker has, 12 KiB each, where an MTU
+	// needs them: a transmit ring holds 170 such frames.
+	jumbos = 1024
 	// puntSlots is what waits for the slow path: a burst of 2,000 packets of one class, and
 	// 5 ms of all classes at their policers' rates. captureSlots is what waits for a
 	// capture's reader.
 	puntSlots    = 4096
 	captureSlots = 512
-	// frameMax is the largest frame of any queue.
-	frameMax   = largeChunk - graph.Headroom
+	// mtuMax is the largest MTU.
+	mtuMax     = 9000
+	frameMax   = 3 * largeChunk // bytes of the largest frame of any queue, and more
 	maxWorkers = 64
 	// l2Most is the Ethernet header with two tags.
 	l2Most = 22
@@ -48,6 +52,7 @@ const (
 // shape is what can't be changed without making the plane again.
 type shape struct {
 	workers, chunk int
+	jumbos         int // buffers of several chunks of each worker
 	frames         int // buffers of each worker
 	ring           int // slots for frames received on a queue
 	fabricDir      string
@@ -78,6 +83,9 @@ func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
 		if i.MTU+l2Most > smallChunk-graph.Headroom {
 			s.chunk = largeChunk
 		}
+		if i.MTU+l2Most > largeChunk-graph.Headroom {
+			s.jumbos = jumbos
+		}
 	}
 	if s.fabricDir == "" {
 		s.fabricDir = a.opt.FabricDir
@@ -103,9 +111,6 @@ func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
 // makePlane starts the workers, without ports.
 func (a *Agent) makePlane(t *event.Task, s shape) error {
 	p := &plane{shape: s, links: make(map[fib.CardID]*worker.Link), consumers: make(map[fib.CardID]*fabric.Consumer)}
-	room := s.chunk - graph.Headroom
-	p.punts = worker.NewQueue[punt.Meta](puntSlots, room, a.wakePunts)
-	p.captures = worker.NewCaptures(captureSlots, room, a.state.Demux, a.wakeCaptures)
 	// The kernel fills the buffers' memory with zeros: 10 ms for each worker.
 	err := a.await(t, func() error { return p.makeBuffers() })
 	if errors.Is(err, event.ErrStopped) {
@@ -113,6 +118,12 @@ func (a *Agent) makePlane(t *event.Task, s shape) error {
 		return errors.Join(err, p.dropBuffers())
 	}
 	a.plane = p
+	room := smallChunk
+	if err == nil {
+		room = p.umems[0].Pool().MaxRoom()
+	}
+	p.punts = worker.NewQueue[punt.Meta](puntSlots, room, a.wakePunts)
+	p.captures = worker.NewCaptures(captureSlots, room, a.state.Demux, a.wakeCaptures)
 	for _, u := range p.umems {
 		if err == nil {
 			err = a.addWorker(p, u)
@@ -131,7 +142,7 @@ func (a *Agent) makePlane(t *event.Task, s shape) error {
 
 func (p *plane) makeBuffers() error {
 	for range p.shape.workers {
-		u, err := xdp.NewUmem(p.frames, p.chunk)
+		u, err := xdp.NewJumboUmem(p.frames, p.chunk, p.jumbos, mtuMax+l2Most)
 		if err != nil {
 			return err
 		}

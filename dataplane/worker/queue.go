@@ -75,8 +75,18 @@ func (q *Queue[M]) put(m M, frame []byte) bool {
 	return true
 }
 
+// Next is the length of the oldest frame, 0 if there is none; the taker calls it.
+func (q *Queue[M]) Next() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.head == q.tail {
+		return 0
+	}
+	return q.lens[q.tail%uint64(len(q.lens))]
+}
+
 // Take moves the oldest frame to buf and returns its length; buf has room for
-// Size bytes. It reports false when the queue is empty.
+// it (Next, or Size at most). It reports false when the queue is empty.
 func (q *Queue[M]) Take(m *M, buf []byte) (int, bool) {
 	if q.count.Load() == 0 {
 		return 0, false

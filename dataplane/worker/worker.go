@@ -142,10 +142,10 @@ func New(c Config) (*Worker, error) {
 		egress: make(map[fib.PortID]*port), links: make(map[fib.CardID]*Link),
 		event: fd, stale: true, drops: newDrops(),
 	}
-	w.inject = NewQueue[fib.InterfaceID](queueSlots, c.Pool.Room(), w.Wake)
-	w.host = NewQueue[hostMeta](queueSlots, c.Pool.Room(), w.Wake)
+	w.inject = NewQueue[fib.InterfaceID](queueSlots, c.Pool.MaxRoom(), w.Wake)
+	w.host = NewQueue[hostMeta](queueSlots, c.Pool.MaxRoom(), w.Wake)
 	w.first = NewQueue[hostMeta](firstSlots, firstSize, w.Wake)
-	w.hand = NewQueue[handover](queueSlots, c.Pool.Room(), w.Wake)
+	w.hand = NewQueue[handover](queueSlots, c.Pool.MaxRoom(), w.Wake)
 	w.pipe = c.Pipeline(c.Pool, (*sink)(w))
 	return w, nil
 }
@@ -425,10 +425,18 @@ func take[M any](w *Worker, q *Queue[M], m *M) *graph.Packet {
 		return nil
 	}
 	p := w.pool.Get()
+	if w.pool.MaxRoom() > w.pool.Room() {
+		if n := q.Next(); n > w.pool.Room() {
+			if p != nil {
+				w.pool.Put(p)
+			}
+			p = w.pool.GetFor(n)
+		}
+	}
 	if p == nil {
 		return nil
 	}
-	n, ok := q.Take(m, p.Data[:w.pool.Room()])
+	n, ok := q.Take(m, p.Data[:cap(p.Data)])
 	if !ok {
 		w.pool.Put(p)
 		return nil

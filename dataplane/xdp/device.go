@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"godwit/dataplane/netdev"
 	"godwit/fib"
@@ -152,10 +153,22 @@ func (d *Device) load() error {
 		return fmt.Errorf("read program: %w", err)
 	}
 	spec.Maps["sockets"].MaxEntries = uint32(d.queues)
-	if err := spec.LoadAndAssign(&d.objs, nil); err != nil {
+	err = spec.LoadAndAssign(&d.objs, nil)
+	if errors.Is(err, unix.EINVAL) { // before Linux 5.18
+		noFrags(spec)
+		err = spec.LoadAndAssign(&d.objs, nil)
+	}
+	if err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
 	return nil
+}
+
+// noFrags makes programs that see no frames of several buffers.
+func noFrags(spec *ebpf.CollectionSpec) {
+	for _, p := range spec.Programs {
+		p.Flags &^= unix.BPF_F_XDP_HAS_FRAGS
+	}
 }
 
 func (d *Device) attach(want Mode) error {
@@ -217,6 +230,9 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 	g := groupOf(q.zeroCopy)
 	u.group[g] = append(u.group[g], q.fd)
 	q.restock()
+	if u.noSG != nil && d.reason == "" {
+		d.reason = fmt.Sprintf("frames above %d bytes are lost: %v", u.pool.Room(), u.noSG)
+	}
 	if err := d.sockets().Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
 		q.close()
 		return nil, fmt.Errorf("enter queue %d into the map: %w", index, err)

@@ -39,6 +39,9 @@ type queue struct {
 
 	zeroCopy bool
 	gone     bool
+	joining  bool          // within a frame of several pieces
+	jumbo    *graph.Packet // it, so far; nil: there is no room for it
+	lost     netdev.Reason // why not
 	idle     int           // empty reads since the last probe
 	maxFrame *atomic.Int32 // bytes, the port's
 	live     netdev.Live
@@ -50,7 +53,7 @@ func (q *queue) txHolder() holder { return q.slot<<1 | 1 }
 // receive appends waiting frames to v and restocks the fill ring.
 func (q *queue) receive(v *graph.Vector) {
 	n := q.rx.waiting(uint32(graph.VectorSize - v.N))
-	var bytes, bad uint64
+	var frames, bytes, bad uint64
 	for range n {
 		d := q.rxSlots[q.rx.own&q.rx.mask] // a copy: the memory is shared
 		q.rx.own++
@@ -64,20 +67,54 @@ func (q *queue) receive(v *graph.Vector) {
 			continue
 		}
 		p := q.u.pool.At(d.Addr, int(d.Len))
+		if d.Options&unix.XDP_PKT_CONTD != 0 || q.joining {
+			if p = q.join(p, d.Options&unix.XDP_PKT_CONTD == 0); p == nil {
+				continue
+			}
+		}
 		p.Port = q.id
 		v.Push(p)
-		bytes += uint64(d.Len)
+		frames++
+		bytes += uint64(len(p.Data))
 	}
 	if n == 0 {
 		q.probe()
 	} else {
 		q.rx.release()
-		q.live.Received(uint64(n)-bad, bytes)
+		q.live.Received(frames, bytes)
 		if bad > 0 {
 			q.live.Drop(netdev.RxInvalid, bad)
 		}
 	}
 	q.restock()
+}
+
+// join collects the pieces of a frame in a jumbo buffer and gives the piece's back. With the
+// last piece it returns the frame, or nil if there was no room for it.
+func (q *queue) join(piece *graph.Packet, last bool) (frame *graph.Packet) {
+	if !q.joining {
+		q.joining = true
+		q.jumbo = q.u.pool.GetFor(q.u.pool.MaxRoom())
+		q.lost = netdev.RxNoBuffer
+	}
+	if j := q.jumbo; j != nil {
+		if n := len(j.Data); n+len(piece.Data) <= cap(j.Data) {
+			j.Data = j.Data[:n+len(piece.Data)]
+			copy(j.Data[n:], piece.Data)
+		} else {
+			q.u.pool.Put(j)
+			q.jumbo, q.lost = nil, netdev.RxTooLong
+		}
+	}
+	q.u.pool.Put(piece)
+	if !last {
+		return nil
+	}
+	frame, q.jumbo, q.joining = q.jumbo, nil, false
+	if frame == nil {
+		q.live.Drop(q.lost, 1)
+	}
+	return frame
 }
 
 // probe looks now and then whether the device was removed.
@@ -115,7 +152,7 @@ func (q *queue) restock() {
 
 // send moves v's frames to the transmit ring. Frames leave at flush.
 func (q *queue) send(v *graph.Vector) error {
-	room := q.sendRoom(uint32(v.N))
+	room := q.sendRoom(q.slotsFor(v))
 	var sent, bytes uint64
 	limit := int(q.maxFrame.Load())
 	for _, p := range v.P[:v.N] {
@@ -137,10 +174,17 @@ func (q *queue) send(v *graph.Vector) error {
 			q.drop(p, netdev.TxRingFull)
 			continue
 		}
-		q.u.held[i] = q.txHolder()
-		q.txSlots[q.tx.own&q.tx.mask] = unix.XDPDesc{Addr: q.u.pool.Offset(p), Len: uint32(len(p.Data))}
-		q.tx.own++
-		room--
+		if q.u.pool.Jumbo(p) {
+			k := q.sendPieces(p, room)
+			if room -= k; k == 0 {
+				continue
+			}
+		} else {
+			q.u.held[i] = q.txHolder()
+			q.txSlots[q.tx.own&q.tx.mask] = unix.XDPDesc{Addr: q.u.pool.Offset(p), Len: uint32(len(p.Data))}
+			q.tx.own++
+			room--
+		}
 		sent++
 		bytes += uint64(len(p.Data))
 	}
@@ -153,6 +197,46 @@ func (q *queue) send(v *graph.Vector) error {
 		return q.goneError()
 	}
 	return nil
+}
+
+// slotsFor is how many slots of the transmit ring the frames take.
+func (q *queue) slotsFor(v *graph.Vector) uint32 {
+	n := uint32(v.N)
+	if q.u.sg {
+		for _, p := range v.P[:v.N] {
+			if q.u.pool.Jumbo(p) {
+				n += uint32(graph.Headroom+len(p.Data)) >> q.u.shift
+			}
+		}
+	}
+	return n
+}
+
+// sendPieces moves a frame in a jumbo buffer to the transmit ring, a piece for each chunk
+// that it touches, and returns their number; 0: there is no room, the frame was dropped.
+func (q *queue) sendPieces(p *graph.Packet, room uint32) uint32 {
+	off, left, chunk := q.u.pool.Offset(p), uint64(len(p.Data)), uint64(1)<<q.u.shift
+	k := uint32((off+left-1)>>q.u.shift-off>>q.u.shift) + 1
+	switch {
+	case k > 1 && !q.u.sg:
+		q.drop(p, netdev.TxTooLong)
+		return 0
+	case k > room:
+		q.drop(p, netdev.TxRingFull)
+		return 0
+	}
+	for left > 0 {
+		n := min(left, chunk-off&(chunk-1))
+		d := unix.XDPDesc{Addr: off, Len: uint32(n)}
+		if left > n {
+			d.Options = unix.XDP_PKT_CONTD
+		}
+		q.u.held[off>>q.u.shift] = q.txHolder()
+		q.txSlots[q.tx.own&q.tx.mask] = d
+		q.tx.own++
+		off, left = off+n, left-n
+	}
+	return k
 }
 
 // sendRoom tells how many of n frames the transmit ring takes.
@@ -248,6 +332,10 @@ func (q *queue) close() {
 	}
 	q.closeSocket()
 	q.u.leave(q)
+	if q.jumbo != nil {
+		q.u.pool.Put(q.jumbo)
+		q.jumbo = nil
+	}
 	q.gone = true
 }
 

@@ -40,6 +40,15 @@ const (
 func (q *queue) open(ifindex int, zeroCopy bool) error {
 	for end := time.Now().Add(busyFor); ; time.Sleep(busyPause) {
 		err := q.openOnce(ifindex, zeroCopy)
+		if errors.Is(err, unix.EINVAL) && q.u.sg && !q.u.shared() {
+			// Is it the frames of several pieces? Without them it is tried once more.
+			q.u.sg = false
+			if again := q.openOnce(ifindex, zeroCopy); again == nil {
+				q.u.noSG = fmt.Errorf("the kernel takes no frames of several buffers (Linux 6.6 does): %w", err)
+				return nil
+			}
+			q.u.sg = true
+		}
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
 			return err
 		}
@@ -57,6 +66,9 @@ func (q *queue) openOnce(ifindex int, zeroCopy bool) error {
 	}
 	return q.tryOpen(ifindex, zeroCopy, -1)
 }
+
+// shared tells that a socket is bound: others are like it.
+func (u *Umem) shared() bool { return len(u.group[0])+len(u.group[1]) > 0 }
 
 // groupOf is the index in Umem.group: sockets share with those of their mode only.
 func groupOf(zeroCopy bool) int {
@@ -97,6 +109,9 @@ func (q *queue) tryOpen(ifindex int, zeroCopy bool, share int) (err error) {
 		addr.Flags = unix.XDP_ZEROCOPY | unix.XDP_USE_NEED_WAKEUP
 	default:
 		addr.Flags = unix.XDP_COPY | unix.XDP_USE_NEED_WAKEUP
+	}
+	if share < 0 && q.u.sg { // inherited, too
+		addr.Flags |= unix.XDP_USE_SG
 	}
 	if err := unix.Bind(q.fd, &addr); err != nil {
 		return fmt.Errorf("bind queue %d: %w", q.index, err)

@@ -30,22 +30,33 @@ type Umem struct {
 	held   []holder // per frame: a ring gives back only what it holds
 	queues []*queue // by slot; nil: free. Slot 0 is not used.
 	group  [2][]int // fds of bound sockets that others can share, [copy, zero copy]
+	sg     bool     // frames of several chunks: the sockets take them
+	noSG   error    // why not, where they were wanted
 }
 
 // NewUmem maps memory for frames of chunk bytes each (2,048 or 4,096), from huge
 // pages if the system has some to give.
-func NewUmem(frames, chunk int) (*Umem, error) {
-	if chunk != 2048 && chunk != 4096 || frames < 64 || frames > 1<<24 {
-		return nil, fmt.Errorf("make umem: %d frames of %d bytes", frames, chunk)
+func NewUmem(frames, chunk int) (*Umem, error) { return NewJumboUmem(frames, chunk, 0, 0) }
+
+// NewJumboUmem is NewUmem with jumbos more buffers for frames of up to size bytes. Such
+// frames travel in several chunks of the kernel's rings (Linux 6.6), which are
+// joined in one buffer when they are received: a worker sees one piece of memory.
+func NewJumboUmem(frames, chunk, jumbos, size int) (*Umem, error) {
+	if chunk != 2048 && chunk != 4096 || frames < 64 || frames > 1<<24 || jumbos < 0 || jumbos > 1<<16 || size > MaxJumbo {
+		return nil, fmt.Errorf("make umem: %d frames of %d bytes, %d of %d", frames, chunk, jumbos, size)
 	}
-	u := &Umem{held: make([]holder, frames), queues: make([]*queue, 1), shift: 11}
+	all := frames + jumbos*graph.JumboRun(chunk, size)
+	u := &Umem{held: make([]holder, all), queues: make([]*queue, 1), shift: 11, sg: jumbos > 0}
 	if chunk == 4096 {
 		u.shift = 12
 	}
-	if err := u.mapMemory(frames * chunk); err != nil {
+	if err := u.mapMemory(all * chunk); err != nil {
 		return nil, fmt.Errorf("make umem: %w", err)
 	}
-	pool, err := graph.NewPool(u.mem[:frames*chunk], chunk)
+	pool, err := graph.NewPool(u.mem[:all*chunk], chunk)
+	if err == nil && jumbos > 0 {
+		err = pool.MakeJumbos(jumbos, size)
+	}
 	if err != nil {
 		unix.Munmap(u.mem)
 		return nil, fmt.Errorf("make umem: %w", err)
@@ -53,6 +64,10 @@ func NewUmem(frames, chunk int) (*Umem, error) {
 	u.pool = pool
 	return u, nil
 }
+
+// MaxJumbo is the largest frame of several chunks, bytes: the kernel's limit of 17 pieces
+// would allow more, a router's MTU is at most 9,216.
+const MaxJumbo = 9216 + etherHeader + vlanTags
 
 func (u *Umem) mapMemory(n int) error {
 	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_POPULATE
@@ -81,12 +96,24 @@ func (u *Umem) Huge() bool { return u.huge }
 // worker's hands empty, InRings plus Pool().Free() is Pool().Size().
 func (u *Umem) InRings() int {
 	n := 0
-	for _, h := range u.held {
-		if h != 0 {
+	for i := 0; i < len(u.held); {
+		from, to := u.pool.Chunks(uint64(i) << u.shift)
+		if u.holds(from, to) {
 			n++
 		}
+		i = to
 	}
 	return n
+}
+
+// holds tells that a ring has one of the chunks.
+func (u *Umem) holds(from, to int) bool {
+	for _, h := range u.held[from:to] {
+		if h != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // ErrInUse is Umem.Close's answer while ports are open.
@@ -135,9 +162,13 @@ func (u *Umem) leave(q *queue) {
 	u.queues[q.slot] = nil
 }
 
-// home puts the frame at the offset back into the pool.
+// home puts the frame at the offset back into the pool: one of several chunks with
+// the last of them.
 func (u *Umem) home(off uint64) {
 	u.held[off>>u.shift] = 0
+	if from, to := u.pool.Chunks(off); to-from > 1 && u.holds(from, to) {
+		return
+	}
 	u.pool.PutAt(off)
 }
 

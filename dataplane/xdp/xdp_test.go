@@ -42,9 +42,11 @@ func open(t *testing.T, l *netlab.Lab, d *Device, u *Umem, queues ...int) *Port 
 }
 
 // newUmem is closed after the ports: cleanups run backwards.
-func newUmem(t *testing.T, frames, chunk int) *Umem {
+func newUmem(t *testing.T, frames, chunk int) *Umem { return newJumboUmem(t, frames, chunk, 0) }
+
+func newJumboUmem(t *testing.T, frames, chunk, jumbos int) *Umem {
 	t.Helper()
-	u, err := NewUmem(frames, chunk)
+	u, err := NewJumboUmem(frames, chunk, jumbos, 9022)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := u.Close(); err != nil {
@@ -62,14 +64,17 @@ func TestConform(t *testing.T) {
 		chunk int
 		ring  int
 		mtu   int
+		jumbo int // buffers
 	}{
-		{"native", Native, 2048, 512, 1778},
-		{"generic", Generic, 2048, 512, 1778},
-		{"native chunk 4096", Native, 4096, 128, 3400},
+		{"native", Native, 2048, 512, 1778, 0},
+		{"generic", Generic, 2048, 512, 1778, 0},
+		{"native chunk 4096", Native, 4096, 128, 3400, 0},
+		{"native jumbo", Native, 4096, 512, 9000, 256},
+		{"generic jumbo", Generic, 2048, 512, 9000, 256},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conform.Run(t, prefix, func(t *testing.T, l *netlab.Lab) conform.Opened {
-				u := newUmem(t, 2048, c.chunk)
+				u := newJumboUmem(t, 2048, c.chunk, c.jumbo)
 				o := conform.Opened{Pool: u.Pool(), Held: u.InRings, MaxMTU: c.mtu}
 				for i, name := range []string{"p0", "p1"} {
 					d := attach(t, l, name, Options{ID: fib.MakePortID(1, uint16(i)), Mode: c.mode, Ring: c.ring})

@@ -70,7 +70,7 @@ func testBurst(t *testing.T, b *bench) {
 // packet takes a frame from the pool with n bytes.
 func (b *bench) packet(t *testing.T, n int) *graph.Packet {
 	t.Helper()
-	p := b.Pool.Get()
+	p := b.Pool.GetFor(n)
 	if p == nil || n > cap(p.Data) {
 		t.Fatalf("no buffer for %d bytes", n)
 	}

@@ -43,7 +43,8 @@ static __always_inline int to_socket(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
-SEC("xdp")
+// frags: frames of several buffers (jumbo) come here, too.
+SEC("xdp.frags")
 int capture(struct xdp_md *ctx)
 {
 	return to_socket(ctx);

@@ -378,6 +378,7 @@ struct ip6 {
 struct packet {
 	__u32 l2;  // bytes before the IP header
 	__u32 len; // of the IP packet
+	__u32 all; // of the frame, from the IP header
 	__u32 in, hash_fields, group;
 	__u64 hash;
 	bool hashed, is6;
@@ -508,7 +509,7 @@ static __always_inline int forward(struct xdp_md *ctx, struct state *st, struct 
 	// From here on the packet changes: what can fail has to come before.
 	if (bpf_redirect_map(&devices, port, XDP_PASS) != XDP_REDIRECT)
 		return -1;
-	pad = (int)((long)ctx->data_end - (long)ctx->data) - (int)(p->l2 + p->len);
+	pad = (int)(p->all - p->len);
 	if (pad > 0 && bpf_xdp_adjust_tail(ctx, -pad))
 		return -1;
 	out = tag ? 18 : 14;
@@ -589,7 +590,12 @@ static __always_inline bool classify(struct xdp_md *ctx, struct state *st, struc
 		struct ip4 *h = data + p->l2;
 		__u32 dst;
 
-		if ((void *)(h + 1) > end || unusual4(h, len))
+		if ((void *)(h + 1) > end)
+			return false;
+		if (bpf_ntohs(h->len) > len)
+			len = bpf_xdp_get_buff_len(ctx) - p->l2; // of several buffers, or cut off
+		p->all = len;
+		if (unusual4(h, len))
 			return false;
 		if (own(st, vrf, 0, 0xffff00000000ULL | bpf_ntohl(h->src), false))
 			return false;
@@ -611,7 +617,12 @@ static __always_inline bool classify(struct xdp_md *ctx, struct state *st, struc
 		struct ip6 *h = data + p->l2;
 		__u64 shi, slo, dhi, dlo, x;
 
-		if ((void *)(h + 1) > end || unusual6(h, len))
+		if ((void *)(h + 1) > end)
+			return false;
+		if (bpf_ntohs(h->len) + sizeof(*h) > len)
+			len = bpf_xdp_get_buff_len(ctx) - p->l2;
+		p->all = len;
+		if (unusual6(h, len))
 			return false;
 		shi = bpf_be64_to_cpu(h->src[0]);
 		slo = bpf_be64_to_cpu(h->src[1]);
@@ -639,7 +650,9 @@ static __always_inline bool classify(struct xdp_md *ctx, struct state *st, struc
 	return false;
 }
 
-SEC("xdp")
+// frags: frames of several buffers (jumbo) come here, too. Of such a frame the program
+// sees the first buffer.
+SEC("xdp.frags")
 int express(struct xdp_md *ctx)
 {
 	__u32 zero = 0, adj;
