@@ -62,6 +62,9 @@ type shape struct {
 // more buffers, and shorter rings, do no harm.
 func (s shape) serves(w shape) bool {
 	w.frames, w.ring = max(w.frames, s.frames), min(w.ring, s.ring)
+	if w.chunk == s.chunk {
+		w.jumbos = max(w.jumbos, s.jumbos)
+	}
 	return s == w
 }
 

@@ -37,8 +37,14 @@ func Urgent(tid int, priority uint32) error {
 	return nil
 }
 
-// SwapThreads exchanges what the scheduler knows of two threads: policy,
-// priority and cores.
+// UrgentNow tells that the calling thread is urgent.
+func UrgentNow() bool {
+	attr, err := unix.SchedGetAttr(0, 0)
+	return err == nil && attr.Policy == unix.SCHED_FIFO
+}
+
+// SwapThreads exchanges what the scheduler knows of two threads: cores and, if a is
+// urgent, policy and priority. If it is not, then others have made it what it is now.
 func SwapThreads(a, b int) error {
 	var cores [2]unix.CPUSet
 	var attrs [2]*unix.SchedAttr
@@ -54,6 +60,9 @@ func SwapThreads(a, b int) error {
 	for i, tid := range []int{b, a} {
 		if err := unix.SchedSetaffinity(tid, &cores[i]); err != nil {
 			return fmt.Errorf("set thread's cores: %w", err)
+		}
+		if attrs[0].Policy != unix.SCHED_FIFO {
+			continue
 		}
 		if err := unix.SchedSetAttr(tid, attrs[i], 0); err != nil {
 			return fmt.Errorf("set thread's urgency: %w", err)

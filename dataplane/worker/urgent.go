@@ -60,14 +60,22 @@ func (w *Worker) maybeYield() {
 	if tid := unix.Gettid(); tid != w.tid {
 		w.moved(tid)
 	}
+	w.stayUrgent()
 }
 
 // moved goes on on another thread, which was faster: it gets what the worker's
 // thread had, cores and urgency. An error leaves a slower worker.
 func (w *Worker) moved(tid int) {
-	if err := netdev.SwapThreads(w.tid, tid); err != nil && w.urgent { // that thread has ended
-		_ = netdev.UrgentThread()
-	}
+	_ = netdev.SwapThreads(w.tid, tid) // the other one may have ended
 	w.tid = tid
 	w.counter.moves.Add(1)
+	w.stayUrgent()
+}
+
+// stayUrgent makes the thread urgent again: while the worker was not locked to it, an
+// event loop may have been there, which makes its threads what it needs itself.
+func (w *Worker) stayUrgent() {
+	if w.urgent && !netdev.UrgentNow() {
+		_ = netdev.UrgentThread()
+	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"godwit/dataplane/fabric"
 	"godwit/dataplane/graph"
+	"godwit/dataplane/netdev"
 	"godwit/dataplane/punt"
 	"godwit/fib"
 )
@@ -475,6 +476,45 @@ func TestMovesWithItsUrgency(t *testing.T) {
 	})
 	if policy(f.tid) != unix.SCHED_FIFO || f.Stats().Moves < 2 {
 		t.Errorf("after the thread's end: policy %d, %d moves", policy(f.tid), f.Stats().Moves)
+	}
+}
+
+// TestStaysUrgentBesideLoops: an event loop that runs on the worker's thread for a moment
+// makes it its own, and so does one on the thread that the worker comes to.
+func TestStaysUrgentBesideLoops(t *testing.T) {
+	f := newFixture(t, nil)
+	f.Start()
+	if err := f.SetUrgent(true); err != nil {
+		t.Fatal(err)
+	}
+	loops := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -10}
+	for range 3 {
+		f.Do(func() {
+			if err := unix.SchedSetAttr(0, loops, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		eventually(t, "urgency", func() (ok bool) {
+			f.Do(func() { ok = netdev.UrgentNow() })
+			return ok
+		})
+	}
+	free := make(chan struct{})
+	defer close(free)
+	var old *unix.SchedAttr
+	f.Do(func() {
+		if err := unix.SchedSetAttr(0, loops, 0); err != nil {
+			t.Error(err)
+		}
+		was := leave(free)
+		f.moved(unix.Gettid())
+		old, _ = unix.SchedGetAttr(was, 0)
+		if !netdev.UrgentNow() {
+			t.Error("not urgent on another thread")
+		}
+	})
+	if old == nil || old.Nice != -10 {
+		t.Errorf("the loop's thread is %+v", old)
 	}
 }
 
