@@ -16,6 +16,7 @@ import (
 
 	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
+	"godwit/cluster/fdstore"
 	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
@@ -69,6 +70,7 @@ type Supervisor struct {
 	clusterPart
 
 	// Owned by the loop:
+	keep     keeping
 	core     *core
 	in       inputs // of core
 	live     map[string]*liveness
@@ -83,7 +85,7 @@ type Supervisor struct {
 // running there, and joins the bus. Nothing is started before Run.
 func New(cfg Config) (_ *Supervisor, err error) {
 	s := &Supervisor{
-		cfg: cfg, loop: event.New("supervisor", event.WithUrgency()), core: newCore(),
+		keep: newKeeping(), cfg: cfg, loop: event.New("supervisor", event.WithUrgency()), core: newCore(),
 		procs: map[string]*module.Process{}, timers: map[string]*event.Timer{}, refused: map[string]string{}, live: map[string]*liveness{},
 		sessions: map[*session.Session]struct{}{},
 	}
@@ -213,6 +215,7 @@ func (s *Supervisor) leave() error {
 	if s.loader != nil {
 		errs = append(errs, s.loader.Close()) // kills what may still run
 	}
+	s.letGoAll()
 	if s.scope != nil {
 		errs = append(errs, s.scope.close())
 	}
@@ -241,6 +244,9 @@ func (s *Supervisor) step(ev any) {
 			s.arm(fx)
 		case fxStatus:
 			s.tell(fx.status)
+			if fx.status.State == stateStopped {
+				s.letGo(fx.status.Name)
+			}
 		case fxDone:
 			s.loop.Stop()
 		}
@@ -279,6 +285,7 @@ func (s *Supervisor) arm(fx fxTimer) {
 type started struct {
 	proc    *module.Process
 	reports *os.File // of the process's loop
+	line    *fdstore.Line
 	id      identity
 	stamp   string
 	err     error
@@ -288,11 +295,16 @@ type started struct {
 
 // start verifies and starts a module off the loop.
 func (s *Supervisor) start(spec wire.ModuleSpec) {
+	line, theirs, err := s.lineFor(spec.Name, spec.Role)
+	if err != nil {
+		s.cfg.Log.Warn("cannot keep module's descriptors", "module", spec.Name, "error", err)
+	}
 	var out started
 	s.work.Async(func() error {
-		out = s.launch(spec)
+		out = s.launch(spec, theirs)
 		return nil
 	}, func(error) {
+		out.line = line
 		if out.err != nil {
 			s.failed(spec, out)
 			return
@@ -301,8 +313,12 @@ func (s *Supervisor) start(spec wire.ModuleSpec) {
 	})
 }
 
-// launch runs on its own goroutine and touches nothing of the loop's.
-func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
+// launch runs on its own goroutine and touches nothing of the loop's. store is the
+// process's end of the socket for descriptors; may be nil.
+func (s *Supervisor) launch(spec wire.ModuleSpec, store *os.File) (out started) {
+	if store != nil {
+		defer store.Close()
+	}
 	path := s.path(spec.Role)
 	out.stamp = s.loader.Stamp(path)
 	img, err := s.loader.Verify(path, spec.Role)
@@ -327,10 +343,13 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 		out.err = errors.Join(fmt.Errorf("make pipe for reports: %w", err), img.Close())
 		return out
 	}
+	files, env := []*os.File{theirs}, append(s.environment(spec.Role, img), health.FDVariable+"=3") // the first of files
+	if store != nil {
+		files, env = append(files, store), append(env, fdstore.Variable+"=4")
+	}
 	out.proc, err = s.loader.Start(img, module.Options{
 		Name: "godwit-" + spec.Role, Args: append(args, spec.Args...), NetNS: spec.NetNS,
-		Env:   append(s.environment(spec.Role, img), health.FDVariable+"=3"), // the first of Files
-		Files: []*os.File{theirs}, Stderr: s.cfg.Stderr, Cgroup: group,
+		Env: env, Files: files, Stderr: s.cfg.Stderr, Cgroup: group,
 	})
 	if out.err = errors.Join(err, img.Close(), theirs.Close()); err != nil {
 		out.err = errors.Join(out.err, reports.Close())
@@ -342,6 +361,11 @@ func (s *Supervisor) launch(spec wire.ModuleSpec) (out started) {
 func (s *Supervisor) path(role string) string { return filepath.Join(s.cfg.LibDir, "godwit-"+role) }
 
 func (s *Supervisor) failed(spec wire.ModuleSpec, out started) {
+	if out.line != nil {
+		if err := out.line.Close(); err != nil {
+			s.cfg.Log.Warn("cannot keep module's descriptors", "module", spec.Name, "error", err)
+		}
+	}
 	if out.refused {
 		s.refused[spec.Name] = out.stamp
 	}
@@ -356,6 +380,7 @@ func (s *Supervisor) running(name string, out started) {
 	s.procs[name] = p
 	s.guard.off[name] = out.off
 	s.listen(name, out.reports)
+	s.serveLine(name, out.line)
 	if err := s.writePID(name, p.PID()); err != nil {
 		s.cfg.Log.Warn("cannot note module's process", "module", name, "error", err)
 	}
@@ -393,6 +418,7 @@ func (s *Supervisor) ended(name, how string) {
 	delete(s.guard.off, name)
 	s.removePID(name)
 	s.deafen(name)
+	s.endLine(name)
 	s.leaveScope(name)
 	s.in.exited.Do(evExited{name, how})
 }

@@ -7,13 +7,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"godwit/cluster/fdstore"
 	"godwit/cluster/health"
 	"godwit/event"
 )
@@ -30,12 +33,31 @@ func main() {
 		time.Sleep(time.Hour)
 	case "stuck":
 		stuck()
+	case "keeper":
+		keep()
 	case "silent": // it reports once
 		_ = json.NewEncoder(os.NewFile(3, "reports")).Encode(health.Report{})
 		signal.Reset(syscall.SIGTERM)
 	}
 	<-terminate
 	fmt.Fprintln(os.Stderr, "stopped:", strings.Join(os.Args, " "))
+}
+
+// keep says what an earlier process has kept, and adds its own.
+func keep() {
+	c, err := fdstore.Open()
+	if err != nil {
+		panic(err)
+	}
+	kept, err := c.List()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Fprintln(os.Stderr, "kept:", strings.Join(slices.Sorted(maps.Keys(kept)), " ")+";")
+	if err := c.Keep(fmt.Sprintf("of-%d", len(kept)+1), 0); err != nil {
+		panic(err)
+	}
+	fmt.Fprintln(os.Stderr, "keeps:", os.Getpid())
 }
 
 // stuck runs a loop whose handler hangs in a lock.
