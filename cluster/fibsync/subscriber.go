@@ -14,6 +14,7 @@ type Subscriber struct {
 	epoch   uint32
 	seq     uint64
 	refused bool // a batch of this epoch: the rest of it is skipped
+	swept   bool
 }
 
 // NewSubscriber returns a subscriber that applies to a, which has applied
@@ -24,6 +25,10 @@ func NewSubscriber(a fib.Applier, epoch uint32, seq uint64) *Subscriber {
 
 // Epoch is the last epoch that a batch opened.
 func (s *Subscriber) Epoch() uint32 { return s.epoch }
+
+// Swept tells that a replay has come to its end, whatever came later: the tables
+// hold all that the publisher had.
+func (s *Subscriber) Swept() bool { return s.swept }
 
 // Receive applies the body of a FIBBatch. The acknowledgement is to be sent if
 // reply is true; after a refusal, nothing is said until the publisher has
@@ -49,6 +54,7 @@ func (s *Subscriber) Receive(body []byte) (ack wire.FIBAckBody, reply bool) {
 		return s.refuse(err)
 	}
 	s.seq = b.Seq
+	s.swept = s.swept || b.Sweep
 	return wire.FIBAckBody{Epoch: s.epoch, Seq: s.seq}, true
 }
 

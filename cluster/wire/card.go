@@ -21,6 +21,10 @@ type CardConfig struct {
 	Interfaces []InterfaceConfig `json:"interfaces"` // this card's
 	Neighbors  []StaticNeighbor  `json:"neighbors,omitempty"`
 	BFD        []BFDSession      `json:"bfd,omitempty"`
+	// Hold: ports that are not listed come later; what an earlier process of the card left on them stays.
+	Hold bool `json:"hold,omitempty"`
+	// Complete: the card has all routes that its former process had. It may know that otherwise, by a sweep.
+	Complete bool `json:"complete,omitempty"`
 }
 
 // VRFConfig is a VRF as a line card sees it.

@@ -13,11 +13,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
+	"godwit/cluster/fdstore"
 	"godwit/cluster/health"
 	"godwit/cmd/internal/program"
 	"godwit/dataplane/linecard"
@@ -50,9 +53,12 @@ func main() {
 func command() *cobra.Command {
 	var f flags
 	c := &cobra.Command{
-		Use:           "godwit-linecard",
-		Short:         "Run one line card of a Godwit router",
-		Long:          "godwit-linecard owns ports and forwards packets. The supervisor starts it.",
+		Use:   "godwit-linecard",
+		Short: "Run one line card of a Godwit router",
+		Long: `godwit-linecard owns ports and forwards packets. The supervisor starts it.
+
+Signals: SIGTERM gives the ports back. SIGUSR1 ends the program for an upgrade: its express
+path goes on until the next process takes it over.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -93,8 +99,22 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, live.Close()) }()
+	store, err := fdstore.Open()
+	if errors.Is(err, fdstore.ErrNone) {
+		store = nil // started by a person: nothing outlives this process
+	} else if err != nil {
+		return err
+	} else {
+		defer func() { err = errors.Join(err, store.Close()) }()
+	}
+	var leave atomic.Bool
+	loop.Signal(loop.Handler("upgrade", event.Critical), func(os.Signal) {
+		leave.Store(true)
+		loop.Stop()
+	}, syscall.SIGUSR1)
 	agent, err := linecard.New(linecard.Options{
-		Card: fib.CardID(f.card), FabricDir: filepath.Join(f.runDir, "fabric"), HashSeed: seed(f.instance),
+		Store: store,
+		Card:  fib.CardID(f.card), FabricDir: filepath.Join(f.runDir, "fabric"), HashSeed: seed(f.instance),
 		Bus: b, Loop: loop, Log: log,
 		Info: program.Info(f.name, "linecard"),
 	})
@@ -103,6 +123,10 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	}
 	log.Info("line card started", "card", f.card)
 	err = loop.Run(ctx)
+	if leave.Load() && store != nil {
+		log.Info("line card leaves its ports to its next process")
+		return err
+	}
 	return errors.Join(err, agent.Close())
 }
 

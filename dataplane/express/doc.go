@@ -65,10 +65,20 @@ type Interface struct {
 	_               [10]byte
 }
 
+// Layout is the first thing to look at in the state of another process: an upgrade may
+// have other sizes. The second half counts the layouts.
+const Layout = layoutMagic<<32 | 1
+
+const layoutMagic = 0x67775850 // "gwXP"
+
+// SameRouter tells that a state of the given layout was made by some version of this package.
+func SameRouter(layout uint64) bool { return layout>>32 == layoutMagic }
+
 // State is what all ports share.
 type State struct {
 	Seed      uint64
-	_         [7]uint64
+	Layout    uint64
+	_         [6]uint64
 	Filter    [filterWords]uint64
 	Group     [Groups]uint64
 	Bucket    [Buckets]uint32

@@ -58,7 +58,7 @@ type port struct {
 // New begins with an empty, zeroed state.
 func New(st *State, k Kernel, g *Grace, seed uint64) *Tables {
 	none, _ := ethernet.NewTable(0, nil, ethernet.NewSlots())
-	st.Seed = seed
+	st.Seed, st.Layout = seed, Layout
 	return &Tables{
 		st: st, kernel: k, grace: g,
 		small: newPool(g, largeBase/smallBlock), large: newPool(g, (Buckets-largeBase)/largeBlock),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"godwit/cluster/bus"
+	"godwit/cluster/fdstore"
 	"godwit/cluster/fibsync"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
@@ -28,6 +29,7 @@ type Options struct {
 	HashSeed  uint64 // of the flow hash: differs from router to router
 	Info      wire.ModuleInfo
 	Bus       bus.Bus
+	Store     *fdstore.Client // keeps the express path for the card's next process; nil: it ends with this one
 	Loop      *event.Loop
 	Log       *slog.Logger
 }
@@ -62,6 +64,8 @@ type Agent struct {
 	express     *expressPath
 	expressMaps *xdp.Express // its maps, from before it is there
 	noExpress   string       // why it can't
+	heritage    heritage
+	looked      time.Time // at the devices' features and programs
 
 	fabricAgain    retry
 	fabricProblems []string
@@ -109,6 +113,7 @@ func New(o Options) (*Agent, error) {
 	a.state.SetFIB(a.tables)
 	a.slow = pipeline.NewSlowPath(a.state)
 	a.fibs = fibsync.NewSubscriber(a.tables, 0, 0)
+	a.openHeritage(o.Store)
 	if err := a.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make line card %d: %w", o.Card, err), a.Close())
 	}
@@ -158,6 +163,7 @@ func (a *Agent) Close() error {
 	} else if a.expressMaps != nil {
 		errs = append(errs, a.expressMaps.Close())
 	}
+	errs = append(errs, a.heritage.estate.Close())
 	for _, i := range a.ifaces {
 		errs = append(errs, i.close())
 	}
@@ -177,6 +183,7 @@ func (a *Agent) onTick() {
 	a.tables.Reclaim()
 	a.runChanges()
 	a.tickExpress()
+	a.tickHeritage()
 	a.drainPunts() // in case a wake-up was refused by a full loop
 	a.catchUpBFD()
 }

@@ -32,6 +32,7 @@ func (a *Agent) setCard(t *event.Task, cfg wire.CardConfig) ([]string, error) {
 	if err := a.setPorts(t, cfg.Ports); err != nil {
 		return nil, err
 	}
+	a.retainPorts(&cfg)
 	breathe := breather(t)
 	if err := a.setVRFs(breathe, cfg.VRFs); err != nil {
 		return nil, err
@@ -40,6 +41,7 @@ func (a *Agent) setCard(t *event.Task, cfg wire.CardConfig) ([]string, error) {
 		return nil, err
 	}
 	a.refreshInterfaces() // and the BFD sessions on them
+	a.inherit()
 	for _, p := range a.ports {
 		a.tellPort(p)
 	}

@@ -36,7 +36,7 @@ var (
 
 // attach takes a device in the configured mode; "auto" goes from native XDP
 // over generic XDP to packet sockets.
-func attach(name string, id fib.PortID, mode string, queues, ring int, express *xdp.Express) (device, error) {
+func attach(name string, id fib.PortID, mode string, queues, ring int, express *xdp.Express, estate *xdp.Estate) (device, error) {
 	modes := map[string]xdp.Mode{"auto": xdp.Auto, "": xdp.Auto, "native": xdp.Native, "generic": xdp.Generic}
 	m, ok := modes[mode]
 	if !ok && mode != "afpacket" {
@@ -44,7 +44,7 @@ func attach(name string, id fib.PortID, mode string, queues, ring int, express *
 	}
 	reason := "configured"
 	if ok {
-		d, err := xdp.Attach(name, xdp.Options{ID: id, Mode: m, Queues: queues, Ring: ring, Express: express})
+		d, err := xdp.Attach(name, xdp.Options{ID: id, Mode: m, Queues: queues, Ring: ring, Express: express, Estate: estate})
 		if err == nil {
 			return &xdpDevice{Device: d}, nil
 		}

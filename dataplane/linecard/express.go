@@ -24,7 +24,6 @@ type expressPath struct {
 	reader *patricia.Reader
 	stop   chan struct{}
 	done   chan struct{}
-	looked time.Time // at the devices' features
 }
 
 // featuresEvery is how often devices are asked what they can: a veth depends on
@@ -130,22 +129,28 @@ func (e *expressPath) removePort(a *Agent, p *port) {
 
 // tickExpress looks after what changes without an event.
 func (a *Agent) tickExpress() {
-	e := a.express
-	if e == nil {
+	if now := a.opt.Loop.Now(); now.Sub(a.looked) >= featuresEvery {
+		a.looked = now
+		a.mendPorts()
+		a.lookAtFeatures()
+	}
+	if a.express != nil {
+		a.express.flat.Retry()
+	}
+}
+
+func (a *Agent) lookAtFeatures() {
+	if a.express == nil {
 		return
 	}
-	e.flat.Retry()
-	if now := a.opt.Loop.Now(); now.Sub(e.looked) >= featuresEvery {
-		e.looked = now
-		for _, p := range a.ports {
-			if p.dev != nil {
-				p.features, _ = netdev.Features(p.link.Index) // an old kernel does not tell: none
-			}
+	for _, p := range a.ports {
+		if p.dev != nil {
+			p.features, _ = netdev.Features(p.link.Index) // an old kernel does not tell: none
 		}
-		a.applyExpress()
-		for _, p := range a.ports {
-			a.tellPort(p)
-		}
+	}
+	a.applyExpress()
+	for _, p := range a.ports {
+		a.tellPort(p)
 	}
 }
 
@@ -206,6 +211,8 @@ func (a *Agent) mayExpress(p *port) (in, out bool, why string) {
 	case !in:
 		mode, _, _ := p.dev.info()
 		why = fmt.Sprintf("mode %s: programs redirect in native mode only", mode)
+	case p.inherits():
+		why = "a former process's program forwards until routes and neighbours are complete"
 	case !out:
 		why = "the driver takes no redirected frames (a veth does while its peer has GRO or an XDP program)"
 	}

@@ -95,7 +95,7 @@ func (a *Agent) openPort(t *event.Task, p *port) error {
 	if a.ports[p.cfg.ID] != p || p.dev != nil || a.plane == nil {
 		return nil
 	}
-	at := &attached{plane: a.plane, id: p.cfg.ID, express: a.express.maps()}
+	at := &attached{plane: a.plane, id: p.cfg.ID, express: a.express.maps(), estate: a.heritage.estate}
 	p.opening, p.failed, p.news, a.changes.flight = true, nil, nil, at
 	err := a.await(t, func() error { return at.open(p.cfg) })
 	if errors.Is(err, event.ErrStopped) {

@@ -24,6 +24,7 @@ import (
 
 	"godwit/cluster/bus"
 	"godwit/cluster/bus/local"
+	"godwit/cluster/fdstore"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
 	"godwit/dataplane/netdev/netlab"
@@ -57,8 +58,12 @@ func cardMain(dir, number string) error {
 		return err
 	}
 	loop := event.New("linecard-" + number)
+	store, err := fdstore.Open()
+	if err != nil {
+		return err
+	}
 	a, err := New(Options{
-		Card: fib.CardID(n), FabricDir: filepath.Join(dir, "fabric"), Bus: b, Loop: loop,
+		Store: store, Card: fib.CardID(n), FabricDir: filepath.Join(dir, "fabric"), Bus: b, Loop: loop,
 		Log:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Info: wire.ModuleInfo{Name: "linecard-" + number, Role: "linecard", PID: os.Getpid(), Started: time.Now()},
 	})
@@ -66,7 +71,7 @@ func cardMain(dir, number string) error {
 		return err
 	}
 	err = loop.Run(ctx)
-	err = errors.Join(err, a.Close(), b.Close())
+	err = errors.Join(err, a.Close(), b.Close(), store.Close())
 	return errors.Join(err, goleak.Find(goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop")))
 }
 
@@ -91,6 +96,7 @@ type rig struct {
 
 	mu       sync.Mutex
 	cards    map[fib.CardID]*process
+	stores   map[fib.CardID]*fdstore.Store // what the supervisor keeps; the loop's
 	sessions map[fib.CardID]*session.Session
 	acks     map[fib.CardID]wire.FIBAckBody
 	ports    map[fib.PortID]wire.PortStatus
@@ -102,8 +108,10 @@ type rig struct {
 }
 
 type process struct {
-	cmd *exec.Cmd
-	log *syncBuffer
+	cmd  *exec.Cmd
+	log  *syncBuffer
+	line *fdstore.Line
+	feed *event.Source
 }
 
 type syncBuffer struct {
@@ -154,13 +162,19 @@ func newRig(t testing.TB, hosts ...string) *rig {
 		}
 	})
 	r := &rig{
-		t: t, lab: lab, dir: t.TempDir(), cards: make(map[fib.CardID]*process), sessions: make(map[fib.CardID]*session.Session),
+		t: t, lab: lab, dir: t.TempDir(), cards: make(map[fib.CardID]*process), stores: make(map[fib.CardID]*fdstore.Store), sessions: make(map[fib.CardID]*session.Session),
 		acks: make(map[fib.CardID]wire.FIBAckBody), ports: make(map[fib.PortID]wire.PortStatus), seq: make(map[fib.CardID]uint64), epoch: 1,
 	}
 	r.startEngine()
 	t.Cleanup(func() {
 		for n := range r.cards {
 			r.stop(n)
+		}
+		for n, s := range r.stores {
+			if left := s.Names(); len(left) > 0 && !t.Failed() {
+				t.Errorf("card %d has stopped and left %v", n, left)
+			}
+			must(t, s.Close())
 		}
 	})
 	return r
@@ -251,11 +265,45 @@ func (r *rig) start(n fib.CardID) {
 	exe, err := os.Executable()
 	must(r.t, err)
 	p := &process{cmd: exec.Command(exe), log: &syncBuffer{}}
-	p.cmd.Env = append(os.Environ(), "GODWIT_TEST_CARD_DIR="+r.dir, fmt.Sprintf("GODWIT_TEST_CARD=%d", n))
+	p.cmd.Env = append(os.Environ(), "GODWIT_TEST_CARD_DIR="+r.dir, fmt.Sprintf("GODWIT_TEST_CARD=%d", n), fdstore.Variable+"=3")
+	theirs := r.keep(n, p)
+	defer theirs.Close()
+	p.cmd.ExtraFiles = []*os.File{theirs}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	must(r.t, r.lab.Do("rtr", p.cmd.Start))
 	r.cards[n] = p
 	r.session(n)
+}
+
+// keep serves what the card gives to keep.
+func (r *rig) keep(n fib.CardID, p *process) (theirs *os.File) {
+	r.t.Helper()
+	if r.stores[n] == nil {
+		r.stores[n] = fdstore.NewStore()
+	}
+	var err error
+	p.line, theirs, err = r.stores[n].NewLine()
+	must(r.t, err)
+	p.feed, err = r.loop.Readable(r.h, p.line.File(), func() {
+		if err := p.line.Serve(); errors.Is(err, io.EOF) {
+			p.feed.Close()
+		} else if err != nil {
+			r.t.Error(err)
+		}
+	})
+	must(r.t, err)
+	return theirs
+}
+
+// buried ends the service of a process that has ended.
+func (r *rig) buried(p *process) {
+	r.t.Helper()
+	done := make(chan error, 1)
+	must(r.t, r.h.Post(func() {
+		p.feed.Close()
+		done <- p.line.Close()
+	}))
+	must(r.t, <-done)
 }
 
 // stop ends a line card in order; all that leaks is an error.
@@ -266,6 +314,7 @@ func (r *rig) stop(n fib.CardID) {
 	dead := time.AfterFunc(20*time.Second, func() { p.cmd.Process.Signal(syscall.SIGQUIT) })
 	err := p.cmd.Wait()
 	dead.Stop()
+	r.buried(p)
 	if err != nil {
 		r.t.Errorf("card %d: %v", n, err)
 	}
@@ -280,6 +329,7 @@ func (r *rig) kill(n fib.CardID) {
 	delete(r.cards, n)
 	p.cmd.Process.Kill()
 	p.cmd.Wait()
+	r.buried(p)
 	eventually(r.t, "end of the session", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -89,6 +89,16 @@ func (sp *SlowPath) SetStatic(now time.Time, list []StaticNeighbor) {
 	sp.state.neigh.SetStatic(now, list)
 }
 
+// Inherit takes a neighbour as an earlier process of the card knew it; false while its
+// interface is down.
+func (sp *SlowPath) Inherit(now time.Time, k neigh.Key, mac header.MAC) bool {
+	sp.at(now)
+	return sp.state.neigh.Inherit(now, k, mac)
+}
+
+// Pending counts the gateways that are asked for.
+func (sp *SlowPath) Pending() int { return sp.state.neigh.Pending() }
+
 // Tick runs what is due; call it every 100 ms.
 func (sp *SlowPath) Tick(now time.Time) {
 	sp.at(now)

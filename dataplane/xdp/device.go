@@ -41,6 +41,8 @@ type Options struct {
 	// Express, if not nil, has the maps of the express path: a device in native mode gets its program,
 	// with the express way off.
 	Express *Express
+	// Estate, if not nil, has the links that an earlier process left, and keeps those of express programs.
+	Estate *Estate
 }
 
 // Slots of the rings.
@@ -71,6 +73,9 @@ type Device struct {
 	objs    captureObjects
 	express *ExpressPort // in place of objs
 	link    link.Link
+	estate  *Estate
+	former  *former // its program runs still; nil: ours
+	lost    uint64  // frames that found no socket in former programs
 }
 
 // Attach takes the device: from now on the kernel's stack sees none of its
@@ -84,6 +89,7 @@ func Attach(name string, o Options) (*Device, error) {
 	if o.Express != nil && o.Mode != Generic && d.attachExpress(o.Express) == nil {
 		return d, nil
 	}
+	d.estate.discard(d.id)
 	if err := d.load(); err != nil {
 		return nil, fmt.Errorf("attach %s: %w", name, err)
 	}
@@ -101,12 +107,83 @@ func (d *Device) attachExpress(x *Express) error {
 	if err != nil {
 		return err
 	}
-	d.link, err = link.AttachXDP(link.XDPOptions{Program: p.objs.Express, Interface: d.index, Flags: link.XDPDriverMode})
-	if err != nil {
+	d.mode, d.express = Native, p
+	if d.link, d.former = d.estate.take(d.id, d.index, d.queues); d.former != nil {
+		return nil
+	}
+	if d.link != nil {
+		if err := d.link.Update(p.objs.Express); err == nil {
+			return nil
+		} else if err := errors.Join(err, d.estate.end(d.id, d.link)); err != nil {
+			d.estate.log.Warn("replace express program", "device", d.name, "error", err)
+		}
+	}
+	if err := d.attachLink(); err != nil {
+		d.mode, d.express = Auto, nil
 		return errors.Join(err, p.Close())
 	}
-	d.mode, d.express = Native, p
 	return nil
+}
+
+// attachLink puts the program on the device, in its mode.
+func (d *Device) attachLink() error {
+	o := link.XDPOptions{Program: d.objs.Capture, Interface: d.index, Flags: link.XDPDriverMode}
+	if d.mode == Generic {
+		o.Flags = link.XDPGenericMode
+	}
+	if d.express != nil {
+		o.Program = d.express.objs.Express
+	}
+	l, err := link.AttachXDP(o)
+	if err != nil {
+		return err
+	}
+	d.link = l
+	if d.express != nil {
+		d.estate.keep(d.id, l)
+	}
+	return nil
+}
+
+// Inherited tells that the program of an earlier process runs still.
+func (d *Device) Inherited() bool { return d.former != nil }
+
+// TakeOver replaces the program of an earlier process by ours, in one step.
+func (d *Device) TakeOver() error {
+	if d.former == nil {
+		return nil
+	}
+	if err := d.link.Update(d.express.objs.Express); err != nil {
+		return fmt.Errorf("replace express program of %s: %w", d.name, err)
+	}
+	d.lost += sumCounter(d.former.lost)
+	err := d.former.close()
+	d.former = nil
+	return err
+}
+
+// Mend looks whether the device's program is on it, and puts it there if somebody took it
+// away; mended says so.
+func (d *Device) Mend() (mended bool, err error) {
+	info, err := d.link.Info()
+	if err != nil {
+		return false, fmt.Errorf("look after program of %s: %w", d.name, err)
+	}
+	if x := info.XDP(); x != nil && int(x.Ifindex) == d.index {
+		return false, nil
+	}
+	if nic, err := net.InterfaceByIndex(d.index); err != nil || nic.Name != d.name {
+		return false, nil // the device is gone: that is told otherwise
+	}
+	dead := d.link
+	if err := d.attachLink(); err != nil {
+		return false, fmt.Errorf("XDP program of %s was detached by somebody and can't be attached again: %w", d.name, err)
+	}
+	if d.former != nil {
+		err = d.former.close()
+		d.former = nil
+	}
+	return true, errors.Join(err, dead.Close())
 }
 
 // Express is the express program of the device, nil if it runs the other one.
@@ -127,7 +204,7 @@ func newDevice(name string, o Options) (*Device, error) {
 	}
 	d := &Device{
 		name: name, id: o.ID, index: nic.Index, mtu: nic.MTU, mac: nic.HardwareAddr,
-		queues: o.Queues, ring: DefaultRing,
+		queues: o.Queues, ring: DefaultRing, estate: o.Estate,
 	}
 	if o.Ring != 0 {
 		d.ring = uint32(o.Ring)
@@ -172,15 +249,14 @@ func noFrags(spec *ebpf.CollectionSpec) {
 }
 
 func (d *Device) attach(want Mode) error {
-	try := func(m Mode, flag link.XDPAttachFlags) (err error) {
-		d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.Capture, Interface: d.index, Flags: flag})
+	try := func(m Mode) error {
 		d.mode = m
-		return err
+		return d.attachLink()
 	}
 	if want == Generic {
 		d.reason = "generic mode asked for"
 	} else {
-		err := try(Native, link.XDPDriverMode)
+		err := try(Native)
 		if err == nil {
 			return nil
 		}
@@ -190,7 +266,7 @@ func (d *Device) attach(want Mode) error {
 		d.reason = fmt.Sprintf("driver refuses native mode: %v", err)
 	}
 	d.tryZero = false
-	if err := try(Generic, link.XDPGenericMode); err != nil {
+	if err := try(Generic); err != nil {
 		return fmt.Errorf("generic mode: %w", err)
 	}
 	return nil
@@ -237,6 +313,12 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 		q.close()
 		return nil, fmt.Errorf("enter queue %d into the map: %w", index, err)
 	}
+	if d.former != nil { // frames for us go there until its program is replaced
+		if err := d.former.sockets.Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {
+			q.close()
+			return nil, fmt.Errorf("enter queue %d into the map of an earlier process: %w", index, err)
+		}
+	}
 	return q, nil
 }
 
@@ -266,18 +348,29 @@ func (d *Device) Reason() string { return d.reason }
 
 // NoSocket counts the frames dropped because their queue had no socket.
 func (d *Device) NoSocket() uint64 {
-	if d.express != nil {
-		return d.express.NoSocket()
+	if d.former != nil {
+		return d.lost + sumCounter(d.former.lost)
 	}
-	return sumCounter(d.objs.NoSocket)
+	if d.express != nil {
+		return d.lost + d.express.NoSocket()
+	}
+	return d.lost + sumCounter(d.objs.NoSocket)
 }
 
 // Close gives the device back to the kernel. Ports are closed by their workers,
 // before; what they still receive ends here.
 func (d *Device) Close() error {
-	err := d.link.Close()
-	if d.express != nil {
-		return errors.Join(err, d.express.Close())
+	if d.express == nil {
+		return errors.Join(d.link.Close(), d.objs.Close())
 	}
-	return errors.Join(err, d.objs.Close())
+	return errors.Join(d.estate.end(d.id, d.link), d.closeExpress())
+}
+
+func (d *Device) closeExpress() error {
+	err := d.express.Close()
+	if d.former != nil {
+		err = errors.Join(err, d.former.close())
+		d.former = nil
+	}
+	return err
 }

@@ -85,8 +85,9 @@ struct interface {
 
 // Everything that is small, in one map: a lookup gives all of it.
 struct state {
-	__u64 seed; // of the flow hash
-	__u64 pad[7];
+	__u64 seed;   // of the flow hash
+	__u64 layout; // of all of this: who takes over looks at it
+	__u64 pad[6];
 	__u64 filter[FILTER_WORDS]; // of own addresses: most others are told apart here
 	__u64 group[GROUPS];
 	__u32 bucket[BUCKETS];       // adjacency; 0: AF_XDP's
