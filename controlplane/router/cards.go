@@ -44,6 +44,7 @@ type card struct {
 	ports   map[fib.PortID]wire.PortStatus
 	states  map[fib.InterfaceID]ifState
 	capture *capture
+	absent  *absence // nil: it is here, or counts as lost
 }
 
 // ifState is an interface as its card sees it.
@@ -99,23 +100,31 @@ func (s *cards) do(effects []member.Effect) {
 			s.hold(c)
 		case fx.Do == member.Open:
 			s.log.Info("line card is a member", "card", c.id)
-			s.setCard(c, *c.cfg)
+			cfg := *c.cfg
+			cfg.Complete = c.absent != nil // the snapshot is in: see member
+			s.setCard(c, cfg)
 		case fx.Do == member.Late:
 			s.log.Warn("line card has not taken its snapshot: its ports come up all the same", "card", c.id)
 		}
 	}
 }
 
-// hold configures a card without its ports.
+// hold configures a card without its ports, but those that forward still.
 func (s *cards) hold(c *card) {
 	cfg := *c.cfg
-	cfg.Ports = []wire.PortConfig{}
+	cfg.Ports, cfg.Hold = []wire.PortConfig{}, true
+	for _, p := range c.cfg.Ports {
+		if c.absent != nil && c.absent.ports[p.ID] {
+			cfg.Ports = append(cfg.Ports, p)
+		}
+	}
 	s.setCard(c, cfg)
 }
 
 func (s *cards) forget() {
 	for id, c := range s.m {
 		if c.cfg == nil && c.sess == nil {
+			c.returned()
 			delete(s.m, id)
 		}
 	}
@@ -218,6 +227,7 @@ func (s *cards) askPorts(c *card) {
 			return
 		}
 		c.known = true
+		c.returned()
 		c.ports = map[fib.PortID]wire.PortStatus{}
 		for _, p := range list.Ports {
 			c.ports[p.ID] = p
@@ -226,8 +236,12 @@ func (s *cards) askPorts(c *card) {
 	})
 }
 
-// refresh makes the states of a card's interfaces from its ports.
+// refresh makes the states of a card's interfaces from its ports. While a card that was absent
+// opens them one by one, they count as they were.
 func (s *cards) refresh(c *card) {
+	if c.absent != nil {
+		return
+	}
 	now := s.h.Loop().Now()
 	next := map[fib.InterfaceID]ifState{}
 	for _, p := range c.ports {
@@ -265,15 +279,21 @@ func (s *cards) lost(c *card, err error) {
 		close(c.capture.frames)
 		c.capture = nil
 	}
+	s.leave(c, err)
+	s.down(c)
+	s.forget()
+}
+
+// down marks the interfaces of a card as down, but those that go on without it.
+func (s *cards) down(c *card) {
 	now := s.h.Loop().Now()
 	c.ports = map[fib.PortID]wire.PortStatus{}
 	for id, st := range c.states {
-		if st.up {
+		if st.up && !c.goesOn(id) {
 			c.states[id] = ifState{since: now, mac: st.mac}
 		}
 	}
 	s.onPort(c)
-	s.forget()
 }
 
 // expire cuts off the cards that do not acknowledge; they connect again.

@@ -254,6 +254,9 @@ type cardTwin struct {
 	sweeps int
 	h      *event.Handler
 	opened []int // routes that it had each time it got its first ports
+	// held are configurations that named ports before all were to open; complete is the last one's.
+	held     []int
+	complete bool
 }
 
 type twinRoute struct {
@@ -329,6 +332,10 @@ func (c *cardTwin) Receive(s *session.Session, m session.Message) {
 			_ = s.ReplyError(m, err)
 			return
 		}
+		c.complete = c.cfg.Complete
+		if c.cfg.Hold && len(c.cfg.Ports) > 0 {
+			c.held = append(c.held, len(c.cfg.Ports))
+		}
 		if had == 0 && len(c.cfg.Ports) > 0 {
 			c.opened = append(c.opened, len(c.routes))
 		}
@@ -371,7 +378,7 @@ func (c *cardTwin) Closed(*session.Session, error) {}
 func (c *cardTwin) ports() []wire.PortStatus {
 	list := []wire.PortStatus{}
 	for i, p := range c.cfg.Ports {
-		st := wire.PortStatus{ID: p.ID, Device: p.Device, Up: !c.down[p.Device], MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", c.id, i+1), Interfaces: []wire.InterfaceStatus{}}
+		st := wire.PortStatus{ID: p.ID, Device: p.Device, Up: !c.down[p.Device], Express: express(p), MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", c.id, i+1), Interfaces: []wire.InterfaceStatus{}}
 		for _, f := range c.cfg.Interfaces {
 			if f.Port == p.ID {
 				st.Interfaces = append(st.Interfaces, wire.InterfaceStatus{ID: f.ID, Name: f.Name, VRF: f.VRF, Up: st.Up && !f.Down})
@@ -380,6 +387,13 @@ func (c *cardTwin) ports() []wire.PortStatus {
 		list = append(list, st)
 	}
 	return list
+}
+
+func express(p wire.PortConfig) string {
+	if p.Express {
+		return "on"
+	}
+	return "off"
 }
 
 // carrier changes a device's carrier and tells it.
