@@ -56,8 +56,13 @@ func runAll(m *testing.M) (code int, err error) {
 	return code, nil
 }
 
-// newRig builds a topology and starts all of it. bin overrides the folder of the binaries.
+// newRig builds a topology and starts all of it. bin overrides the folder of the binaries;
+// GODWIT_TEST_EXPRESS (on, off) switches the express path.
 func newRig(ctx context.Context, file, prefix, bin string) (*rig, error) {
+	return newExpressRig(ctx, file, prefix, bin, os.Getenv("GODWIT_TEST_EXPRESS"))
+}
+
+func newExpressRig(ctx context.Context, file, prefix, bin, express string) (*rig, error) {
 	top, err := topology.Load(file)
 	if err != nil {
 		return nil, err
@@ -68,7 +73,7 @@ func newRig(ctx context.Context, file, prefix, bin string) (*rig, error) {
 	if _, err := os.Stat(filepath.Join(bin, "godwitd")); err != nil {
 		return nil, fmt.Errorf("the router is not built (make build): %w", err)
 	}
-	lab, err := topology.Build(ctx, top, topology.Options{Bin: bin, Trust: trust(), Prefix: fmt.Sprintf("%s%d", prefix, os.Getpid())})
+	lab, err := topology.Build(ctx, top, topology.Options{Bin: bin, Trust: trust(), Prefix: fmt.Sprintf("%s%d", prefix, os.Getpid()), Express: express})
 	if err != nil {
 		return nil, err
 	}

@@ -151,6 +151,11 @@ func (l *Lab) StartGodwit(_ context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("node %s: %w", name, err)
 	}
+	if l.opts.Express != "" {
+		if conf, err = h.withExpress(conf, l.opts.Express); err != nil {
+			return fmt.Errorf("node %s: %w", name, err)
+		}
+	}
 	args := []string{filepath.Join(l.opts.Bin, "godwitd"), "--run-dir", h.RunDir(), "--state-dir", filepath.Join(h.Dir, "state"),
 		"--instance", h.Instance(), "--lib-dir", l.opts.Bin, "--trust", l.opts.Trust, "--config", conf}
 	if _, err := h.Start("godwitd", args...); err != nil {
@@ -158,6 +163,23 @@ func (l *Lab) StartGodwit(_ context.Context, name string) error {
 	}
 	l.logf("started godwit on %s", name)
 	return nil
+}
+
+// withExpress copies a configuration and switches the express path there.
+func (h *Host) withExpress(conf, word string) (string, error) {
+	value, ok := map[string]string{"on": "true", "off": "false"}[word]
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		return "", err
+	}
+	const before = "\nsystem: {"
+	whole := "\n" + string(text)
+	if !ok || strings.Count(whole, before) != 1 || strings.Contains(whole, "\n  express:") {
+		return "", fmt.Errorf("switch express path %q in %s: want on or off, and a line that begins with %q", word, conf, before[1:])
+	}
+	copied := filepath.Join(h.Dir, "express-"+filepath.Base(conf))
+	whole = strings.Replace(whole, before, before+"express: "+value+", ", 1)
+	return copied, os.WriteFile(copied, []byte(whole[1:]), 0o644)
 }
 
 // RunDir is the router's run folder on this host.

@@ -19,6 +19,9 @@ type Options struct {
 	Prefix string    // of namespace names; default lab-PID
 	Log    io.Writer // progress; default: none
 	Keep   string    // folder for logs and captures; default: a temporary one, removed by Close
+	// Express is "on" or "off" for the express path of all ports that do not say otherwise;
+	// empty: as configured.
+	Express string
 }
 
 // Lab is a topology that exists.
@@ -129,10 +132,14 @@ func (l *Lab) link(ctx context.Context, i int, link Link) error {
 				return err
 			}
 		}
-		if _, err := end.h.Exec(ctx, "ethtool", "-K", end.dev, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", gro()); err != nil {
+		if _, err := end.h.Exec(ctx, "ethtool", "-K", end.dev, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off"); err != nil {
 			return err
 		}
 		if err := ip(ctx, "-n", end.h.NetNS, "link", "set", end.dev, "up"); err != nil {
+			return err
+		}
+		// Set on a device that is down, it would be forgotten by its peer's features.
+		if _, err := end.h.Exec(ctx, "ethtool", "-K", end.dev, "gro", gro()); err != nil {
 			return err
 		}
 	}
