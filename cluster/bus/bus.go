@@ -55,6 +55,7 @@ const (
 	TypeRouter     = 101 // instance 0
 	TypeLinecard   = 102 // instance: fib.CardID
 	TypeBGP        = 103 // instance: fib.VRF
+	TypeFIB        = 104 // instance: fib.CardID; line cards take multicasts of route changes there
 )
 
 // The services that every bus has built in: subscribe to them to follow nodes

@@ -146,6 +146,12 @@ type Inspector interface {
 	Nodes() []uint32
 }
 
+// Multicaster is a Bus that tells how it multicasts.
+type Multicaster interface {
+	// MulticastsOnce tells that a multicast crosses to a node once, not once for each receiver.
+	MulticastsOnce() bool
+}
+
 // NodeState is a node that was heard of.
 type NodeState struct {
 	Node uint32

@@ -15,6 +15,9 @@ type batch struct {
 	items   int    // routes and groups
 	sweep   bool
 	upTo    uint64 // version of the last record that it, or one before it, has
+
+	casts  []sentBy       // by which it was sent to many cards at once
+	digest wire.FIBDigest // of changes, if it was
 }
 
 // cohort is a place in the list, and the cards that have been sent everything
@@ -178,6 +181,7 @@ func (c *cohort) pump() {
 		if b == nil {
 			return
 		}
+		c.cast(b)
 		for _, s := range c.streams {
 			s.queue = append(s.queue, b)
 		}

@@ -29,6 +29,21 @@
 //     queued and belongs to them; later, it begins alone at the head.
 //   - Cohorts that have come to the tail become one.
 //
+// # One multicast for all cards
+//
+// On a transport that multicasts (Caster), the changes of a batch go once to all
+// of its cards that are in step; each card's session carries a reference: the
+// header, and the digest of the changes.
+//
+//   - A card applies changes only whose digest its session has named, in the
+//     session's order. What was forged has another digest.
+//   - Changes that have not come CastDeadline after they were named are asked for
+//     (Fetch) and come in the session. A card that asks often is sent
+//     whole batches for a while.
+//   - A card holds HeldBatches that were not named yet at most; a publisher keeps what it
+//     has multicast until the window's cards have acknowledged it.
+//   - One card alone, and short batches, go by unicast.
+//
 // # Order
 //
 //   - A cohort sends changed groups before any route.

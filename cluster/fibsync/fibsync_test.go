@@ -22,13 +22,22 @@ type card struct {
 	t       *testing.T
 	p       *Publisher
 	id      fib.CardID
-	queue   [][]byte
-	full    bool // the session takes nothing
+	queue   []sent
+	now     time.Time // passes by itself while a multicast is waited for
+	full    bool      // the session takes nothing
 	tables  *fibtest.Twin
 	sub     *Subscriber
 	batches int
 	sweeps  int
+	refs    int     // batches that were named in the session
+	air     *air    // multicasts; nil: none
 	encoded []*byte // the bytes of each batch that has changes
+}
+
+// sent is a message of the session.
+type sent struct {
+	kind wire.Kind
+	body []byte
 }
 
 func newCard(t *testing.T, p *Publisher, id fib.CardID) *card {
@@ -46,49 +55,82 @@ func (c *card) SendShared(k wire.Kind, head, body []byte) error {
 		c.encoded = append(c.encoded, unsafe.SliceData(body))
 	}
 	body = slices.Concat(head, body)
-	if k != wire.FIBBatch || len(body) > BatchBytes+2048 {
+	if k != wire.FIBBatch && k != wire.FIBRef || len(body) > BatchBytes+2048 {
 		c.t.Errorf("%v of %d bytes", k, len(body))
 	}
-	c.queue = append(c.queue, body)
+	c.queue = append(c.queue, sent{k, body})
 	return nil
 }
 
 func (c *card) Queued() (n int) {
 	for _, b := range c.queue {
-		n += len(b)
+		n += len(b.body)
 	}
 	return n
 }
 
-// receive applies up to n waiting batches and acknowledges them.
+// receive takes up to n messages of the session, and acknowledges what it applies.
 func (c *card) receive(n int) {
 	for ; n > 0 && len(c.queue) > 0; n-- {
-		body := c.queue[0]
+		m := c.queue[0]
 		c.queue = c.queue[1:]
-		c.batches++
-		if b, err := wire.DecodeFIBBatch(body); err == nil && b.Sweep {
+		if m.kind == wire.FIBRef {
+			c.refs++
+			c.took(c.sub.Refer(c.now, m.body))
+			continue
+		}
+		if b, err := wire.DecodeFIBBatch(m.body); err == nil && b.Sweep {
 			c.sweeps++
 		}
-		ack, reply := c.sub.Receive(body)
+		c.took(c.sub.Receive(m.body))
+	}
+}
+
+// took acknowledges, and goes on with what has waited.
+func (c *card) took(ack wire.FIBAckBody, reply bool) {
+	for reply {
+		c.batches++
 		if ack.Error != "" {
 			c.t.Errorf("card %d refuses: %s", c.id, ack.Error)
 		}
-		if reply {
-			c.p.Ack(c.id, ack)
-		}
+		c.p.Ack(c.id, ack)
+		ack, reply = c.sub.Step()
+	}
+}
+
+// late lets the deadline pass, and asks for what has not come.
+func (c *card) late() {
+	c.now = c.now.Add(CastDeadline)
+	list, again := c.sub.Late(c.now)
+	if !again.IsZero() && !again.After(c.now) {
+		c.t.Errorf("late at %v, again %v", c.now, again)
+	}
+	for _, f := range list {
+		c.p.Fetch(c.id, f)
 	}
 }
 
 func (c *card) reconnect() {
 	c.p.Detach(c.id)
 	c.queue = nil
-	c.p.Attach(c.id, c, c.sub.Epoch())
+	s := c.p.Attach(c.id, c, c.sub.Epoch())
+	if c.air != nil {
+		s.CastVia(c.air)
+	}
 }
 
+// drain lets everything happen until nothing does.
 func drain(p *Publisher, cards ...*card) {
-	for range 1000 {
+	for quiet := 0; quiet < 3; quiet++ {
 		p.Pump()
 		for _, c := range cards {
+			if len(c.queue) > 0 || len(c.sub.waiting) > 0 || c.air != nil && len(c.air.waits) > 0 {
+				quiet = 0
+			}
+			if c.air != nil {
+				c.air.deliver()
+				c.late()
+			}
 			c.receive(1 << 30)
 		}
 	}
@@ -299,33 +341,25 @@ func TestSubscriberRefuses(t *testing.T) {
 	}
 }
 
-// Random histories: cards are slow, blocked, lost and come back; whatever
+// Random histories: cards are slow, blocked, lost and come back, with multicast or
+// without, where any may be lost, late, twice or forged; whatever
 // happens, no batch is refused, and after draining each card holds what the
 // RIB said last.
 func TestRandomHistories(t *testing.T) {
-	for range 30 {
+	for round := range 40 {
 		r := fibtest.Rand(t)
 		p := NewPublisher()
 		cards := []*card{newCard(t, p, 1), newCard(t, p, 2), newCard(t, p, 3)}
+		if round%2 == 1 {
+			onAir(&air{r: r, bad: r.IntN(4)}, cards...)
+		}
 		rib := &rib{r: r, groups: map[fib.GroupID]string{}, routes: map[fibtest.Key]fib.GroupID{}}
 		for range 400 {
 			must(t, p.Changes(rib.changes()))
 			if r.IntN(3) == 0 {
 				p.Pump()
 			}
-			c := cards[r.IntN(len(cards))]
-			switch r.IntN(12) {
-			case 0:
-				c.full = !c.full
-			case 1:
-				c.reconnect()
-			case 2: // a new process
-				c.tables = fibtest.NewTwin()
-				c.sub = NewSubscriber(c.tables, 0, 0)
-				c.reconnect()
-			default:
-				c.receive(r.IntN(3))
-			}
+			disturb(r, cards[r.IntN(len(cards))])
 			if r.IntN(100) == 0 {
 				p.Converged()
 			}
@@ -335,20 +369,50 @@ func TestRandomHistories(t *testing.T) {
 			c.full = false
 		}
 		drain(p, cards...)
-		for _, c := range cards {
-			if got, want := content(c.tables.Routes()), rib.content(); !reflect.DeepEqual(got, want) {
-				t.Fatalf("card %d has %v\nwant %v", c.id, got, want)
-			}
-			if got, want := p.Digest(0), c.tables.Digest(0); got != want {
-				t.Fatalf("publisher's digest %v, card's %v", got, want)
-			}
+		settled(t, p, rib, cards)
+	}
+}
+
+// disturb lets something happen to a card.
+func disturb(r *rand.Rand, c *card) {
+	switch r.IntN(12) {
+	case 0:
+		c.full = !c.full
+	case 1:
+		c.reconnect()
+	case 2: // a new process
+		c.tables = fibtest.NewTwin()
+		c.sub = NewSubscriber(c.tables, 0, 0)
+		c.reconnect()
+	case 3:
+		c.late()
+	default:
+		if c.air != nil && r.IntN(2) == 0 {
+			c.air.deliver()
 		}
-		if t.Failed() {
-			t.FailNow()
+		c.receive(r.IntN(3))
+	}
+}
+
+// settled tells that cards have what the RIB said, and the publisher keeps nothing else.
+func settled(t *testing.T, p *Publisher, rib *rib, cards []*card) {
+	t.Helper()
+	for _, c := range cards {
+		if got, want := content(c.tables.Routes()), rib.content(); !reflect.DeepEqual(got, want) {
+			t.Fatalf("card %d has %v\nwant %v", c.id, got, want)
 		}
-		if len(p.tombs) != 0 || len(p.dead) != 0 || p.table.count != len(rib.routes) {
-			t.Fatalf("kept %d tombstones, %d groups, %d records for %d routes", len(p.tombs), len(p.dead), p.table.count, len(rib.routes))
+		if got, want := p.Digest(0), c.tables.Digest(0); got != want {
+			t.Fatalf("publisher's digest %v, card's %v", got, want)
 		}
+		if len(c.sub.waiting) > 0 || len(c.sub.held.list) > HeldBatches {
+			t.Fatalf("card %d: %d batches wait, %d held", c.id, len(c.sub.waiting), len(c.sub.held.list))
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	if len(p.tombs) != 0 || len(p.dead) != 0 || p.table.count != len(rib.routes) {
+		t.Fatalf("kept %d tombstones, %d groups, %d records for %d routes", len(p.tombs), len(p.dead), p.table.count, len(rib.routes))
 	}
 }
 

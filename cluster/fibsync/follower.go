@@ -77,17 +77,32 @@ func (p *Publisher) acknowledged() uint64 {
 	return least
 }
 
-// mark is how far into the list a batch led.
+// mark is a batch that is on its way: how far into the list it led.
 type mark struct {
 	seq     uint64
 	version uint64
+	b       *batch // of one that was named only, in case the card asks for it
+	asked   askState
 }
+
+// askState is whether a card has asked for a batch that was named.
+type askState uint8
+
+const (
+	notAsked askState = iota
+	asked             // and its session had no room yet
+	answered
+)
 
 // reached notes up to which version the card has acknowledged the list.
 func (s *Stream) reached(seq uint64) {
 	n := 0
 	for ; n < len(s.marks) && s.marks[n].seq <= seq; n++ {
-		s.done = s.marks[n].version
+		m := &s.marks[n]
+		s.done = m.version
+		if m.b != nil && m.asked == notAsked {
+			s.points = max(0, s.points-1)
+		}
 	}
 	s.marks = slices.Delete(s.marks, 0, n)
 }

@@ -61,6 +61,7 @@ type Publisher struct {
 	digests   map[fib.VRF]fib.Digest // of VRFs with routes
 	followers []*Follower
 	converged bool
+	serial    uint64 // of the last multicast
 	scratch   []byte // where batches are encoded
 	tombLimit int    // MaxTombstones
 	maxFirst  int
@@ -372,6 +373,7 @@ type Status struct {
 	Synced  bool // everything is sent and acknowledged
 	Swept   bool // ... including the sweep that ends the replay
 	Refused string
+	Casts   CastCounts
 }
 
 // Status reports all streams, in order of card.

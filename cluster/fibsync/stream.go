@@ -23,6 +23,12 @@ type Stream struct {
 	refusals int
 	refused  string
 
+	via    Caster // of multicasts that the card receives; nil: none
+	from   uint64 // serial of the last multicast before it did
+	points int    // for batches that it has asked for again
+	solo   int    // batches still to be sent by unicast before multicast is tried again
+	counts CastCounts
+
 	waiting   time.Time // since when no acknowledgement came
 	waitAcked uint64
 	waitEpoch uint32
@@ -71,14 +77,12 @@ func (s *Stream) room() bool {
 
 // pump hands queued batches to the session.
 func (s *Stream) pump() {
+	s.answer()
 	for len(s.queue) > 0 && s.room() {
-		b := s.queue[0]
-		head := wire.AppendFIBHeader(nil, s.epoch, s.sent+1, b.sweep)
-		if s.to.SendShared(wire.FIBBatch, head, b.changes) != nil {
+		if s.send(s.queue[0]) != nil {
 			return // backlog: again at the next Pump; closed: Detach follows
 		}
 		s.sent++
-		s.marks = append(s.marks, mark{s.sent, b.upTo})
 		s.queue[0] = nil
 		s.queue = s.queue[1:]
 	}
@@ -91,8 +95,9 @@ func (s *Stream) pump() {
 func (s *Stream) Status() Status {
 	st := Status{
 		Card: s.card, Epoch: s.epoch, Sent: s.sent, Acked: s.acked,
-		Backlog: s.c.backlog + len(s.c.dirty), Refused: s.refused,
+		Backlog: s.c.backlog + len(s.c.dirty), Refused: s.refused, Casts: s.counts,
 	}
+	st.Casts.Takes = s.casts()
 	for _, b := range s.queue {
 		st.Backlog += b.items
 	}

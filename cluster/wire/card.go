@@ -180,9 +180,10 @@ type FIBStats struct {
 	Groups int           `json:"groups"`
 	VRFs   []FIBVRFStats `json:"vrfs"`
 	// GroupSum is patricia's sum over the groups.
-	GroupSum  uint64 `json:"group_sum"`
-	Neighbors int    `json:"neighbors"`
-	Switches  uint64 `json:"switches"` // groups that left or took back a member by the card's own decision
+	GroupSum  uint64       `json:"group_sum"`
+	Neighbors int          `json:"neighbors"`
+	Switches  uint64       `json:"switches"` // groups that left or took back a member by the card's own decision
+	Casts     FIBCastStats `json:"casts"`
 }
 
 // FIBVRFStats counts one VRF's routes and memory.

@@ -101,18 +101,16 @@ func AppendFIBBatch(dst []byte, b fib.Batch) []byte {
 // (fib.Change.Validate); nothing in it refers to body. With an error, epoch and
 // sequence are set if they could be read.
 func DecodeFIBBatch(body []byte) (fib.Batch, error) {
-	if len(body) < fibHeaderLen {
-		return fib.Batch{}, fmt.Errorf("decode fib-batch: header: %w", errShort)
+	b, changes, err := SplitFIBBatch(body)
+	if err != nil {
+		return b, fmt.Errorf("decode fib-batch: %w", err)
 	}
-	if body[0] != fibVersion || body[1]&^fibSweep != 0 {
-		return fib.Batch{}, fmt.Errorf("decode fib-batch: version %d, flags %#x", body[0], body[1])
-	}
-	b := fib.Batch{
-		Epoch: binary.BigEndian.Uint32(body[2:]),
-		Seq:   binary.BigEndian.Uint64(body[6:]),
-		Sweep: body[1]&fibSweep != 0,
-	}
-	r := fibReader{body[fibHeaderLen:], nil}
+	return DecodeFIBChanges(b, changes)
+}
+
+// DecodeFIBChanges is DecodeFIBBatch of a body whose header is read already.
+func DecodeFIBChanges(b fib.Batch, changes []byte) (fib.Batch, error) {
+	r := fibReader{changes, nil}
 	if n := len(r.b) / 8; n > 0 { // a route takes 8 bytes and more
 		b.Changes = make([]fib.Change, 0, n)
 	}

@@ -45,6 +45,9 @@ const (
 	TraceFIB      Kind = 53 // → TraceQuery, TraceResult
 	BFDEvent      Kind = 54 // » line card to routing engine: BFDStatus on each change, and of all sessions at first
 	GetBFD        Kind = 55 // → BFDList
+	SetFIBSource  Kind = 56 // → FIBSourceBody: where multicasts of changes come from; reply FIBSourceResult
+	FIBRef        Kind = 57 // » binary FIBRefBody: a batch whose changes come by multicast
+	FIBFetch      Kind = 58 // » line card to routing engine: FIBFetchBody
 
 	// Routing engine and BGP speaker.
 	SetSpeaker   Kind = 60 // → SpeakerConfig: the whole desired state
@@ -67,6 +70,7 @@ var kindNames = map[Kind]string{
 	GetNeighbors: "get-neighbors", GetFIB: "get-fib", GetDrops: "get-drops", GetFIBStats: "get-fib-stats",
 	StartCapture: "start-capture", StopCapture: "stop-capture", CaptureFrame: "capture-frame", ClearNeighbor: "clear-neighbor",
 	TraceFIB: "trace-fib", BFDEvent: "bfd-event", GetBFD: "get-bfd",
+	SetFIBSource: "set-fib-source", FIBRef: "fib-ref", FIBFetch: "fib-fetch",
 	SetSpeaker: "set-speaker", RouteBatch: "route-batch", RouteAck: "route-ack", RoutesSynced: "routes-synced",
 	PeerEvent: "peer-event", GetPeers: "get-peers", Redistribute: "redistribute", ResetPeer: "reset-peer",
 	ResendRoutes: "resend-routes", FIBState: "fib-state",

@@ -401,6 +401,29 @@ type Bus struct {
 	Names []wire.NameEntry `json:"names"`
 	Links []BusLink        `json:"links"`
 	Nodes []BusNode        `json:"nodes"`
+	// Multicasts are of route changes, on the transports that carry them once to a node.
+	Multicasts []BusMulticast `json:"multicasts"`
+	Downloads  []BusDownload  `json:"downloads"`
+}
+
+// BusMulticast counts what the routing engine has multicast to line cards on a transport.
+type BusMulticast struct {
+	Transport string `json:"transport"`
+	Sent      uint64 `json:"sent"`
+	Bytes     uint64 `json:"bytes"`
+	Failed    uint64 `json:"failed"`
+	Busy      uint64 `json:"busy"` // batches that went by unicast, because too many multicasts waited
+}
+
+// BusDownload counts how batches of route changes went to a line card.
+type BusDownload struct {
+	Card  uint16             `json:"card"`
+	Takes bool               `json:"takes"` // multicasts, at present
+	Named uint64             `json:"named"` // batches sent by multicast, and named in the session
+	Again uint64             `json:"again"` // of them, those that the card asked for and got by unicast
+	Whole uint64             `json:"whole"` // batches sent by unicast
+	Seen  *wire.FIBCastStats `json:"seen,omitempty"`
+	Error string             `json:"error,omitempty"` // why nothing is seen
 }
 
 // BusLink is a supervised link to another process or, between machines, node.

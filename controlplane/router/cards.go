@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"godwit/cluster/bus"
+	"godwit/cluster/fibcast"
 	"godwit/cluster/fibsync"
 	"godwit/cluster/member"
 	"godwit/cluster/session"
@@ -44,7 +45,8 @@ type card struct {
 	ports   map[fib.PortID]wire.PortStatus
 	states  map[fib.InterfaceID]ifState
 	capture *capture
-	absent  *absence // nil: it is here, or counts as lost
+	absent  *absence        // nil: it is here, or counts as lost
+	via     *fibcast.Sender // of multicasts on the card's bus; nil: it has none
 }
 
 // ifState is an interface as its card sees it.
@@ -131,8 +133,8 @@ func (s *cards) forget() {
 }
 
 // up is called when a card of a node is connected. One that is not expected
-// there is turned away.
-func (s *cards) up(instance, node uint32, sess *session.Session) session.Handler {
+// there is turned away. via multicasts on its bus; nil: not worth it.
+func (s *cards) up(instance, node uint32, sess *session.Session, via *fibcast.Sender) session.Handler {
 	id := fib.CardID(instance)
 	if uint32(id) != instance {
 		return nil
@@ -146,7 +148,7 @@ func (s *cards) up(instance, node uint32, sess *session.Session) session.Handler
 	}
 	delete(s.turned, id)
 	c := s.get(id)
-	c.sess, c.known = sess, false
+	c.sess, c.known, c.via = sess, false, via
 	s.log.Info("line card connected", "card", instance, "node", node)
 	s.attach(c)
 	return cardSession{s, c, sess}
@@ -155,6 +157,10 @@ func (s *cards) up(instance, node uint32, sess *session.Session) session.Handler
 // attach starts the download of routes, above the epoch that the card has.
 func (s *cards) attach(c *card) {
 	sess := c.sess
+	receives := false
+	if c.via != nil { // its answer comes before that of the next request
+		s.offer(c, func(yes bool) { receives = yes })
+	}
 	sess.Request(wire.GetFIBStats, struct{}{}, requestTimeout, func(m session.Message, err error) {
 		var st wire.FIBStats
 		if err == nil {
@@ -170,9 +176,28 @@ func (s *cards) attach(c *card) {
 		}
 		// A card tells its ports before anything else: with none it forwards nothing.
 		s.do(s.member.Tables(s.h.Loop().Now(), c.id, st.Epoch == 0 || len(c.ports) == 0))
-		s.pub.Attach(c.id, sess, st.Epoch)
+		stream := s.pub.Attach(c.id, sess, st.Epoch)
+		if receives {
+			stream.CastVia(c.via)
+		}
 		s.pump()
 		s.snapshot(c)
+	})
+}
+
+// offer tells a card where multicasts will come from. One that takes none gets
+// everything in its session.
+func (s *cards) offer(c *card, receives func(bool)) {
+	from := c.via.Addr()
+	c.sess.Request(wire.SetFIBSource, wire.FIBSourceBody{Ref: from.Ref, Node: from.Node}, requestTimeout, func(m session.Message, err error) {
+		var res wire.FIBSourceResult
+		if err == nil {
+			err = wire.DecodeKind(wire.SetFIBSource, m.Body, &res)
+		}
+		if err != nil {
+			s.log.Info("line card takes no multicasts", "card", c.id, "reason", err)
+		}
+		receives(res.Receives)
 	})
 }
 
@@ -354,6 +379,11 @@ func (x cardSession) Receive(_ *session.Session, m session.Message) {
 			x.s.onAck()
 			x.s.snapshot(x.c)
 			x.s.pump()
+		}
+	case wire.FIBFetch:
+		var f wire.FIBFetchBody
+		if err = wire.DecodeKind(m.Kind, m.Body, &f); err == nil {
+			x.s.pub.Fetch(x.c.id, f)
 		}
 	case wire.PortEvent:
 		var p wire.PortStatus

@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"godwit/cluster/bus"
+	"godwit/cluster/fibcast"
+	"godwit/cluster/fibsync"
 	"godwit/cluster/member"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
@@ -24,7 +26,7 @@ func (r *Router) localCard(instance uint32, sess *session.Session) session.Handl
 	if c := r.cfg.System.Cluster; c != nil {
 		node = uint32(c.Node)
 	}
-	return r.cards.up(instance, node, sess)
+	return r.cards.up(instance, node, sess, r.casts.local)
 }
 
 // remoteCard is called when a line card of another node is connected. Those of
@@ -34,7 +36,7 @@ func (r *Router) remoteCard(instance uint32, sess *session.Session) session.Hand
 		r.opt.Log.Warn("line card turned away: one of this node is not taken from the bus between nodes", "card", instance)
 		return nil
 	}
-	return r.cards.up(instance, sess.Peer().Node, sess)
+	return r.cards.up(instance, sess.Peer().Node, sess, r.casts.cluster)
 }
 
 // nodes follows the supervisors of the nodes for line cards.
@@ -124,6 +126,9 @@ func (r *Router) showBus(ctx context.Context) (mgmt.Bus, error) {
 		return mgmt.Bus{}, err
 	}
 	v := mgmt.Bus{Names: orEmpty(list.Names), Links: []mgmt.BusLink{}, Nodes: []mgmt.BusNode{}}
+	if err := r.addMulticasts(ctx, &v); err != nil {
+		return v, err
+	}
 	if b, ok := r.opt.Bus.(bus.Inspector); ok {
 		if err := addLinks(&v, b, "local"); err != nil {
 			return v, err
@@ -156,6 +161,30 @@ func (r *Router) showBus(ctx context.Context) (mgmt.Bus, error) {
 		v.Nodes = append(v.Nodes, node)
 	}
 	return v, err
+}
+
+// addMulticasts tells how routes got to the cards.
+func (r *Router) addMulticasts(ctx context.Context, v *mgmt.Bus) error {
+	v.Multicasts, v.Downloads = []mgmt.BusMulticast{}, []mgmt.BusDownload{}
+	add := func(transport string, s *fibcast.Sender) {
+		if s != nil {
+			st := s.Stats()
+			v.Multicasts = append(v.Multicasts, mgmt.BusMulticast{Transport: transport, Sent: st.Sent, Bytes: st.Bytes, Failed: st.Failed, Busy: st.Busy})
+		}
+	}
+	add("local", r.casts.local)
+	add("tipc", r.casts.cluster)
+	streams, err := get(ctx, r, func() ([]fibsync.Status, error) { return r.routes.pub.Status(), nil })
+	for _, s := range streams {
+		d := mgmt.BusDownload{Card: uint16(s.Card), Takes: s.Casts.Takes, Named: s.Casts.Named, Again: s.Casts.Again, Whole: s.Casts.Whole}
+		if st, err := askCard[wire.FIBStats](ctx, r, s.Card, wire.GetFIBStats, struct{}{}); err != nil {
+			d.Error = err.Error()
+		} else {
+			d.Seen = &st.Casts
+		}
+		v.Downloads = append(v.Downloads, d)
+	}
+	return err
 }
 
 func addLinks(v *mgmt.Bus, b bus.Inspector, transport string) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"godwit/cluster/bus"
+	"godwit/cluster/fibcast"
 	"godwit/cluster/health"
 	"godwit/cluster/member"
 	"godwit/cluster/session"
@@ -53,6 +54,7 @@ type Router struct {
 	modules  *modules
 	nodes    *nodes
 	bfd      *bfdStates
+	casts    casts
 
 	cfg      *config.Config // in force
 	names    names
@@ -161,6 +163,9 @@ func (r *Router) connect() error {
 			following{r.opt.Cluster, bus.All(bus.TypeLinecard), r.remoteCard},
 			following{r.opt.Cluster, bus.Range{Type: bus.TypeSupervisor, Lower: 1, Upper: maxNode}, r.nodes.up})
 	}
+	if err := r.openCasts(high); err != nil {
+		return err
+	}
 	c, err := session.Serve(high, r.opt.Bus, bus.One(bus.TypeRouter, 0), func(*session.Session) session.Handler {
 		return service{r}
 	})
@@ -185,6 +190,25 @@ func (r *Router) connect() error {
 		r.opt.Log.Error("management access is not as configured", "error", err)
 	}
 	return nil
+}
+
+// casts are the senders of multicasts; nil where a copy for each card is as good.
+type casts struct{ local, cluster *fibcast.Sender }
+
+// openCasts opens a sender on each bus where a multicast costs less than a copy for
+// each card.
+func (r *Router) openCasts(h *event.Handler) (err error) {
+	open := func(b bus.Bus) (c *fibcast.Sender) {
+		if b == nil || err != nil || !fibcast.Worth(b) {
+			return nil
+		}
+		if c, err = fibcast.NewSender(h, b); err == nil {
+			r.closers = append(r.closers, c)
+		}
+		return c
+	}
+	r.casts = casts{open(r.opt.Bus), open(r.opt.Cluster)}
+	return err
 }
 
 // Close ends the services. It is called after the loop has ended. With clean

@@ -54,6 +54,8 @@ type Agent struct {
 	slow   *pipeline.SlowPath
 	fibs   *fibsync.Subscriber
 
+	downloads downloads
+
 	cfg    wire.CardConfig
 	ports  map[fib.PortID]*port
 	ifaces map[fib.InterfaceID]*iface
@@ -128,6 +130,7 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	a.tick = a.timers.Every(tickPeriod, a.onTick)
+	a.receiveCasts()
 	a.server, err = session.Serve(a.requests, a.opt.Bus, bus.One(bus.TypeLinecard, uint32(a.opt.Card)), a.accept)
 	return err
 }
@@ -141,6 +144,9 @@ func (a *Agent) Close() error {
 	}
 	for s := range a.sessions {
 		s.Close()
+	}
+	if a.downloads.casts != nil {
+		a.downloads.casts.Close()
 	}
 	if a.watch != nil {
 		a.watch.Close()

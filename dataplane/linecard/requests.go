@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"godwit/cluster/bus"
 	"godwit/cluster/health"
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
@@ -30,14 +31,15 @@ func (a *Agent) accept(s *session.Session) session.Handler {
 // Closed keeps everything but the captures: the card forwards with what it has.
 func (c client) Closed(s *session.Session, err error) {
 	delete(c.a.sessions, s)
+	c.a.downloads.left(s)
 	c.a.endCaptures(s)
 	c.a.log.Info("session has ended; forwarding goes on", "reason", err)
 }
 
 // Receive handles a message.
 func (c client) Receive(s *session.Session, m session.Message) {
-	if m.Kind == wire.FIBBatch {
-		c.a.program(s, m.Body)
+	if m.Kind == wire.FIBBatch || m.Kind == wire.FIBRef {
+		c.a.program(s, m)
 		return
 	}
 	if m.ID == 0 {
@@ -72,22 +74,6 @@ func (a *Agent) reply(s *session.Session, m session.Message, body any, err error
 	}
 }
 
-// program applies a batch of routes; new gateways are asked for at once.
-func (a *Agent) program(s *session.Session, body []byte) {
-	ack, reply := a.fibs.Receive(body)
-	a.effects()
-	if ack.Error != "" {
-		a.log.Warn("routes refused", "epoch", ack.Epoch, "seq", ack.Seq, "error", ack.Error)
-	}
-	if !reply {
-		return
-	}
-	if err := s.SendJSON(wire.FIBAck, ack); err != nil && !isClosed(err) {
-		a.log.Warn("acknowledge routes", "error", err)
-		s.Close() // it will come again, and replay
-	}
-}
-
 // request decodes a body and handles it.
 func request[T any](m session.Message, f func(T) (any, error)) (any, error) {
 	var v T
@@ -111,6 +97,10 @@ func (a *Agent) answer(s *session.Session, m session.Message) (any, error) {
 		return a.dropList(), nil
 	case wire.GetBFD:
 		return a.bfdList()
+	case wire.SetFIBSource:
+		return request(m, func(b wire.FIBSourceBody) (any, error) {
+			return wire.FIBSourceResult{Receives: a.downloads.allow(s, bus.Address{Ref: b.Ref, Node: b.Node})}, nil
+		})
 	case wire.GetFIBStats:
 		return a.fibStats(), nil
 	case wire.GetFIB:

@@ -238,7 +238,10 @@ func fibEntry(p netip.Prefix, g fib.Group) wire.FIBEntry {
 func (a *Agent) fibStats() wire.FIBStats {
 	t := a.tables.Stats()
 	s := wire.FIBStats{Card: a.opt.Card, Epoch: a.fibs.Epoch(), Seq: t.Seq, Groups: t.Groups, VRFs: []wire.FIBVRFStats{},
-		GroupSum: a.tables.GroupSum(), Neighbors: a.slow.NeighborCount(), Switches: a.state.Switches()}
+		GroupSum: a.tables.GroupSum(), Neighbors: a.slow.NeighborCount(), Switches: a.state.Switches(), Casts: a.fibs.Casts()}
+	if a.downloads.casts != nil {
+		a.downloads.casts.Count(&s.Casts)
+	}
 	for _, v := range t.VRFs {
 		s.VRFs = append(s.VRFs, wire.FIBVRFStats{VRF: v.VRF, Routes4: v.Routes4, Routes6: v.Routes6, Bytes: v.Bytes, Sum: a.tables.Digest(v.VRF).Sum})
 	}

@@ -83,6 +83,9 @@ func (s *socket) Multicast(r bus.Range, b []byte) error {
 	return s.send(b, toRange(r, unix.TIPC_CLUSTER_SCOPE), r)
 }
 
+// MulticastsOnce tells that the kernel sends a multicast once to a node, or once to all.
+func (m *Member) MulticastsOnce() bool { return true }
+
 // Recv returns the next datagram; its data is the caller's to keep.
 func (s *socket) Recv() (bus.Datagram, error) {
 	s.mu.Lock()
