@@ -75,7 +75,7 @@ func (b between) Links() ([]bus.Link, error) {
 	return []bus.Link{{Name: "1:eth8-2:eth8", Peer: 2, Up: true, Active: true, Silent: -1}}, nil
 }
 func (b between) MulticastsOnce() bool { return true }
-func (b between) Nodes() []uint32 { return []uint32{1, 2} }
+func (b between) Nodes() []uint32      { return []uint32{1, 2} }
 func (b between) NodeStates() ([]bus.NodeState, error) {
 	return []bus.NodeState{{Node: 1, Up: true}, {Node: 2, Up: true}, {Node: 3}}, nil
 }
