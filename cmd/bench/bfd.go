@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"godwit/cmd/bench/pic"
@@ -17,6 +19,8 @@ func benchBFD(r *report) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	dir, err := os.MkdirTemp("", "godwit-bench-")
 	if err != nil {
 		return fmt.Errorf("make folder: %w", err)
@@ -26,13 +30,13 @@ func benchBFD(r *report) error {
 	if err != nil {
 		return err
 	}
-	ours, err := pic.GodwitSilence(context.Background(), o, table, r.watch)
+	ours, err := pic.GodwitSilence(ctx, o, table, r.watch)
 	if err != nil {
 		return fmt.Errorf("measure godwit: %w", err)
 	}
 	r.progress("Godwit: loaded in %v, %d false alarms in %v, latest timer %v; detected after %v, first repaired after %v, last after %v",
 		ours.Load.Round(time.Millisecond), ours.Flaps, ours.Watched.Round(time.Millisecond), ours.Late, ours.Detect, ours.First, ours.Last)
-	base, err := pic.KernelSilence(context.Background(), o, table)
+	base, err := pic.KernelSilence(ctx, o, table)
 	if err != nil {
 		return fmt.Errorf("BIRD with the kernel: %w", err)
 	}

@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"godwit/cmd/lab/topology"
 	"godwit/controlplane/mgmt"
+	"godwit/dataplane/netdev"
 )
 
 // Silence is one neighbour that fell silent: its BFD stopped, its link stayed up.
@@ -38,6 +41,28 @@ func withBFD(conf string) string {
 
 func routerWithBFD() string {
 	return strings.ReplaceAll(router, "export: reject}", fmt.Sprintf("export: reject, bfd: {interval: %v}}", bfdInterval))
+}
+
+// urgentBFD makes the BIRDs' BFD threads run before ordinary ones: what is measured is the
+// candidate's part, not whether a neighbour's daemon gets the processor in time.
+func (b *bench) urgentBFD(nodes ...string) error {
+	for _, n := range nodes {
+		pid := b.lab.Node(n).Proc("bird").PID()
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			return fmt.Errorf("find threads of %s: %w", n, err)
+		}
+		for _, t := range tasks {
+			tid, err := strconv.Atoi(t.Name())
+			if err != nil || tid == pid { // BGP and its table are the first thread's
+				continue
+			}
+			if err := netdev.Urgent(tid, netdev.NAPIPriority); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // silence is measure for a neighbour that falls silent. detected, if there is one, tells when

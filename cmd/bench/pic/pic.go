@@ -124,6 +124,7 @@ type bench struct {
 	lab    *topology.Lab
 	n      int
 	under  *topology.Host
+	bfd    bool
 	probes []netip.Prefix
 }
 
@@ -200,7 +201,7 @@ func build(ctx context.Context, o Options, t Table, godwit string, bfd bool) (*b
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{o: o, lab: lab, n: t.Routes, under: lab.Node("under"), probes: t.sample()}
+	b := &bench{o: o, lab: lab, n: t.Routes, under: lab.Node("under"), bfd: bfd, probes: t.sample()}
 	for _, up := range []string{"up1", "up2"} {
 		if err := lab.StartPeers(ctx, up); err != nil {
 			return nil, errors.Join(err, lab.Close())
@@ -210,6 +211,11 @@ func build(ctx context.Context, o Options, t Table, godwit string, bfd bool) (*b
 			return err == nil && strings.Contains(out, fmt.Sprintf("%d of %d routes", b.n, b.n)), nil
 		})
 		if err != nil {
+			return nil, errors.Join(err, lab.Close())
+		}
+	}
+	if bfd {
+		if err := b.urgentBFD("up1", "up2"); err != nil {
 			return nil, errors.Join(err, lab.Close())
 		}
 	}
@@ -260,6 +266,11 @@ func (b *bench) loadKernel(ctx context.Context) (time.Duration, error) {
 	start := time.Now()
 	if err := b.lab.StartPeers(ctx, "under"); err != nil {
 		return 0, err
+	}
+	if b.bfd {
+		if err := b.urgentBFD("under"); err != nil {
+			return 0, err
+		}
 	}
 	err := topology.Poll(ctx, 200*time.Millisecond, "all routes in the kernel", func() (bool, error) {
 		out, err := b.under.Birdc(ctx, "show", "route", "count")
