@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -291,6 +292,16 @@ func (p *ExpressPort) Test(frame []byte) (verdict uint32, out []byte, err error)
 		return 0, nil, fmt.Errorf("run express program: %w", err)
 	}
 	return verdict, o.DataOut, nil
+}
+
+// Time runs the program n times on a frame and tells how long one run took. Each run
+// counts the TTL down: n is less than it.
+func (p *ExpressPort) Time(frame []byte, n uint32) (time.Duration, error) {
+	_, d, err := p.objs.Express.Benchmark(frame, int(n), nil)
+	if err != nil {
+		return 0, fmt.Errorf("time express program: %w", err)
+	}
+	return d, nil
 }
 
 // NoSocket counts the frames dropped because their queue had no socket.

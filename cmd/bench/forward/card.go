@@ -21,18 +21,77 @@ import (
 
 // Numbers of the card under test.
 const (
-	cardID   fib.CardID  = 1
-	onward   fib.GroupID = 1 // to the sink
-	back     fib.GroupID = 2 // to the generator
-	puntRoom             = 512
+	cardID   fib.CardID = 1
+	puntRoom            = 512
 )
 
 var (
 	inPort  = fib.MakePortID(cardID, 1)
 	outPort = fib.MakePortID(cardID, 2)
-	inIf    = fib.MakeInterfaceID(cardID, 1)
-	outIf   = fib.MakeInterfaceID(cardID, 2)
 )
+
+// world is what a card is to know.
+type world struct {
+	routes []netip.Prefix // all by the lab's next hops
+	// vrfs, if not 0, spreads the routes over so many VRFs: route i is in the one with
+	// number 1 + i mod vrfs, whose interfaces have that tag.
+	vrfs int
+}
+
+// vrf is a VRF of the world and its numbers.
+type vrf struct {
+	id              fib.VRF
+	tag             uint16
+	in, out         fib.InterfaceID
+	onward, onward6 fib.GroupID // to the sink
+	back            fib.GroupID // to the generator
+}
+
+func (w world) all() []vrf {
+	list := make([]vrf, max(w.vrfs, 1))
+	for i := range list {
+		n := fib.GroupID(3 * i)
+		list[i] = vrf{in: fib.MakeInterfaceID(cardID, uint16(1+2*i)), out: fib.MakeInterfaceID(cardID, uint16(2+2*i)),
+			onward: n + 1, onward6: n + 2, back: n + 3}
+		if w.vrfs > 0 {
+			list[i].id, list[i].tag = fib.VRF(1+i), uint16(1+i)
+		}
+	}
+	return list
+}
+
+func (v vrf) interfaces() []pipeline.Interface {
+	return []pipeline.Interface{
+		{ID: v.in, Name: fmt.Sprint("in", v.tag), Port: inPort, VLAN: v.tag, VRF: v.id, MTU: 1500, MAC: [6]byte(fwdlab.MACIn), Up: true,
+			Addresses: []netip.Prefix{netip.PrefixFrom(fwdlab.RouterIn, 30)}},
+		{ID: v.out, Name: fmt.Sprint("out", v.tag), Port: outPort, VLAN: v.tag, VRF: v.id, MTU: 1500, MAC: [6]byte(fwdlab.MACOut), Up: true,
+			Addresses: []netip.Prefix{netip.PrefixFrom(fwdlab.RouterOut, 30), netip.PrefixFrom(fwdlab.OutNet6.Addr().Next(), 64)}},
+	}
+}
+
+func (v vrf) neighbors() []pipeline.StaticNeighbor {
+	return []pipeline.StaticNeighbor{
+		{Interface: v.out, Address: fwdlab.NextHop, MAC: [6]byte(fwdlab.MACSink)},
+		{Interface: v.out, Address: fwdlab.NextHop6, MAC: [6]byte(fwdlab.MACSink)},
+		{Interface: v.in, Address: fwdlab.Source, MAC: [6]byte(fwdlab.MACGen)},
+	}
+}
+
+// changes are the groups, and the routes of the lab's links.
+func (v vrf) changes() []fib.Change {
+	set := func(id fib.GroupID, hop fib.NextHop) fib.Change {
+		return fib.Change{Op: fib.SetGroup, Group: fib.Group{ID: id, Kind: fib.Forward, NextHops: []fib.NextHop{hop}}}
+	}
+	return []fib.Change{
+		set(v.onward, fib.NextHop{Interface: v.out, Gateway: fwdlab.NextHop}), v.route(fwdlab.OutNet, v.onward),
+		set(v.onward6, fib.NextHop{Interface: v.out, Gateway: fwdlab.NextHop6}), v.route(fwdlab.OutNet6, v.onward6),
+		set(v.back, fib.NextHop{Interface: v.in, Gateway: fwdlab.Source}), v.route(fwdlab.InNet, v.back),
+	}
+}
+
+func (v vrf) route(p netip.Prefix, id fib.GroupID) fib.Change {
+	return fib.Change{Op: fib.SetRoute, Route: fib.Route{VRF: v.id, Prefix: p, Group: id}}
+}
 
 // card is the forwarding half of a line card: one worker, two ports, one VRF.
 type card struct {
@@ -47,28 +106,25 @@ type card struct {
 	express *expressPath // nil: AF_XDP alone
 }
 
-// newCard makes a card with the routes, all by the lab's next hop, that is not
-// joined to the lab yet.
-func newCard(routes []netip.Prefix) (*card, error) {
+// newCard makes a card of the world that is not joined to the lab yet.
+func newCard(w world) (*card, error) {
 	c := &card{state: pipeline.NewState(cardID, pipeline.Options{})}
 	c.tables = patricia.New(c.state)
 	c.state.SetFIB(c.tables)
 	slow := pipeline.NewSlowPath(c.state)
 	now := time.Now()
-	if err := slow.SetInterfaces(now, []pipeline.Interface{
-		{ID: inIf, Name: "in", Port: inPort, MTU: 1500, MAC: [6]byte(fwdlab.MACIn), Up: true,
-			Addresses: []netip.Prefix{netip.PrefixFrom(fwdlab.RouterIn, 30)}},
-		{ID: outIf, Name: "out", Port: outPort, MTU: 1500, MAC: [6]byte(fwdlab.MACOut), Up: true,
-			Addresses: []netip.Prefix{netip.PrefixFrom(fwdlab.RouterOut, 30)}},
-	}); err != nil {
+	var interfaces []pipeline.Interface
+	var neighbors []pipeline.StaticNeighbor
+	for _, v := range w.all() {
+		interfaces = append(interfaces, v.interfaces()...)
+		neighbors = append(neighbors, v.neighbors()...)
+	}
+	if err := slow.SetInterfaces(now, interfaces); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
-	slow.SetStatic(now, []pipeline.StaticNeighbor{
-		{Interface: outIf, Address: fwdlab.NextHop, MAC: [6]byte(fwdlab.MACSink)},
-		{Interface: inIf, Address: fwdlab.Source, MAC: [6]byte(fwdlab.MACGen)},
-	})
+	slow.SetStatic(now, neighbors)
 	slow.Drain() // announcements nobody waits for
-	if err := c.program(routes); err != nil {
+	if err := c.program(w); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	if err := c.start(); err != nil {
@@ -78,26 +134,24 @@ func newCard(routes []netip.Prefix) (*card, error) {
 }
 
 // program fills the tables as a routing engine would: the routes, and the lab's links.
-func (c *card) program(routes []netip.Prefix) error {
+func (c *card) program(w world) error {
 	const perBatch = 4096
-	set := func(id fib.GroupID, hop fib.NextHop) fib.Change {
-		return fib.Change{Op: fib.SetGroup, Group: fib.Group{ID: id, Kind: fib.Forward, NextHops: []fib.NextHop{hop}}}
+	vrfs := w.all()
+	b := fib.Batch{Epoch: 1}
+	for _, v := range vrfs {
+		b.Changes = append(b.Changes, v.changes()...)
 	}
-	route := func(p netip.Prefix, id fib.GroupID) fib.Change {
-		return fib.Change{Op: fib.SetRoute, Route: fib.Route{Prefix: p, Group: id}}
-	}
-	b := fib.Batch{Epoch: 1, Changes: []fib.Change{
-		set(onward, fib.NextHop{Interface: outIf, Gateway: fwdlab.NextHop}), route(fwdlab.OutNet, onward),
-		set(back, fib.NextHop{Interface: inIf, Gateway: fwdlab.Source}), route(fwdlab.InNet, back),
-	}}
-	for {
-		n := min(perBatch, len(routes))
-		for _, p := range routes[:n] {
-			b.Changes = append(b.Changes, route(p, onward))
+	for next := 0; ; {
+		for ; next < len(w.routes) && len(b.Changes) < perBatch; next++ {
+			v, p := vrfs[next%len(vrfs)], w.routes[next]
+			to := v.onward
+			if p.Addr().Is6() {
+				to = v.onward6
+			}
+			b.Changes = append(b.Changes, v.route(p, to))
 		}
-		routes = routes[n:]
 		b.Seq++
-		b.Sweep = len(routes) == 0
+		b.Sweep = next == len(w.routes)
 		if err := c.tables.Apply(b); err != nil {
 			return fmt.Errorf("program routes: %w", err)
 		}

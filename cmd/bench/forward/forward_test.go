@@ -16,7 +16,7 @@ func TestRun(t *testing.T) {
 	var got []Series
 	err := Run(Options{
 		Runs: 1, Warm: 100 * time.Millisecond, D: 200 * time.Millisecond,
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/25")},
+		Prefixes: table(), Prefixes6: []netip.Prefix{netip.MustParsePrefix("2001:db8:77::/48"), netip.MustParsePrefix("2001:db8:78:1::/64")},
 		Progress: t.Logf,
 		Emit:     func(s Series) error { got = append(got, s); return nil },
 	})
@@ -24,7 +24,8 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"forward.one", "forward.one.cpu", "forward.tcp", "forward.tcp.cpu", "forward.full", "forward.full.cpu", "forward.latency", "forward.latency.p99",
-		"forward.express", "forward.express.cpu", "forward.express", "forward.express.cpu", "forward.express", "forward.express.cpu"}
+		"forward.express", "forward.express.cpu", "forward.express", "forward.express.cpu", "forward.express", "forward.express.cpu", "forward.tcp.express", "forward.tcp.express.cpu",
+		"forward.full6", "forward.express6", "forward.full.vrfs100", "forward.full.vrfs1000", "forward.express.vrfs100", "forward.express.vrfs1000"}
 	if len(got) != len(want) {
 		t.Fatalf("%d figures, want %d", len(got), len(want))
 	}
@@ -33,4 +34,12 @@ func TestRun(t *testing.T) {
 			t.Errorf("figure %+v", s)
 		}
 	}
+}
+
+// table has a route for each VRF.
+func table() (list []netip.Prefix) {
+	for i := range 2000 {
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 32))
+	}
+	return list
 }

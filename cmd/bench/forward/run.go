@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"godwit/dataplane/xdp/fwdlab"
@@ -41,6 +42,10 @@ type Options struct {
 	Runs     int            // pairs of each figure
 	Warm, D  time.Duration  // before and during a measurement
 	Prefixes []netip.Prefix // IPv4: the full table
+	// Prefixes6 is the full table of IPv6.
+	Prefixes6 []netip.Prefix
+	// Only, if not empty, names the parts to run: one, full (express with it), families, vrfs.
+	Only []string
 	// Progress tells a person what goes on.
 	Progress func(format string, args ...any)
 	// Emit takes each figure.
@@ -48,10 +53,14 @@ type Options struct {
 }
 
 // Run measures and emits forward.one, forward.full, forward.express (against Linux, XDP with the
-// kernel's tables, and XDP without a lookup), the CPU time of all a packet, forward.tcp, and forward.latency: delays of each at half of what it can forward of a full table.
+// kernel's tables, and XDP without a lookup), the CPU time of all a packet, forward.tcp, and forward.latency: delays of each at half of what it can forward of a full table;
+// and of our paths alone IPv6 beside IPv4, and the table spread over 100 and 1,000 VRFs beside one.
 func Run(o Options) error {
 	if o.Runs == 0 {
-		o.Runs, o.Warm, o.D = 5, 300*time.Millisecond, 1500*time.Millisecond
+		o.Runs = 5
+	}
+	if o.D == 0 {
+		o.Warm, o.D = 300*time.Millisecond, 1500*time.Millisecond
 	}
 	l, err := fwdlab.New("gwt-bench")
 	if err != nil {
@@ -74,11 +83,21 @@ func (b *bench) run() error {
 		return err
 	}
 	one := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
-	if err := b.table("forward.one", one); err != nil {
-		return fmt.Errorf("measure one route: %w", err)
-	}
-	if err := b.table("forward.full", b.Prefixes); err != nil {
-		return fmt.Errorf("measure full table: %w", err)
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{
+		{"one", func() error { return b.table("forward.one", one) }},
+		{"full", func() error { return b.table("forward.full", b.Prefixes) }},
+		{"families", b.families},
+		{"vrfs", b.vrfs},
+	} {
+		if len(b.Only) > 0 && !slices.Contains(b.Only, part.name) {
+			continue
+		}
+		if err := part.run(); err != nil {
+			return fmt.Errorf("measure %s: %w", part.name, err)
+		}
 	}
 	return nil
 }
@@ -92,7 +111,7 @@ func (b *bench) table(name string, routes []netip.Prefix) error {
 	}
 	kernel := time.Since(start)
 	start = time.Now()
-	c, err := newCard(routes)
+	c, err := newCard(world{routes: routes})
 	if err != nil {
 		return err
 	}
@@ -101,6 +120,9 @@ func (b *bench) table(name string, routes []netip.Prefix) error {
 	err = b.pairs(name, c)
 	if err == nil && name == "forward.full" {
 		err = b.express(c)
+	}
+	if err == nil && name == "forward.full" {
+		err = b.expressTCP(c)
 	}
 	return errors.Join(err, c.close())
 }
@@ -132,7 +154,7 @@ func (b *bench) pairs(name string, c *card) error {
 		b.Progress("%s run %d of %d: ours %.0f pps, %v; linux %.0f pps, %v; offered %.0f and %.0f pps", name, i+1, b.Runs,
 			load[1].PPS, load[1].PerFrame, load[0].PPS, load[0].PerFrame, load[1].Offered, load[0].Offered)
 		if !full {
-			if err := b.transfer(c, &tcp, &tcpCPU); err != nil {
+			if err := b.transfer(c, "workers", &tcp, &tcpCPU); err != nil {
 				return err
 			}
 		} else {
@@ -205,8 +227,9 @@ func (b *bench) measure(c *card, ours bool, t fwdlab.Traffic, d time.Duration) (
 	return res, errors.Join(errors.New("the worker moves from thread to thread"), err)
 }
 
-// transfer makes a pair of TCP transfers with frames of 1,514 bytes.
-func (b *bench) transfer(c *card, rate, cpu *Series) error {
+// transfer makes TCP transfers with frames of 1,514 bytes through the kernel and ours; way
+// names the path of the card.
+func (b *bench) transfer(c *card, way string, rate, cpu *Series) error {
 	linux, err := b.lab.TCP(nil, b.D)
 	if err != nil {
 		return fmt.Errorf("transfer through linux: %w", err)
@@ -219,9 +242,21 @@ func (b *bench) transfer(c *card, rate, cpu *Series) error {
 	if err = errors.Join(err, c.leave()); err != nil {
 		return fmt.Errorf("transfer through ours: %w; ports in %+v, out %+v", err, in, out)
 	}
-	b.Progress("tcp: ours %.0f Mbit/s, %v CPU a Gbit, %d sent again; linux %.0f Mbit/s, %v, %d",
+	b.Progress("tcp: %s %.0f Mbit/s, %v CPU a Gbit, %d sent again; linux %.0f Mbit/s, %v, %d", way,
 		ours.Mbps, ours.PerGbit, ours.Retransmits, linux.Mbps, linux.PerGbit, linux.Retransmits)
 	rate.add(ours.Mbps, linux.Mbps)
 	cpu.add(float64(ours.PerGbit)/1e6, float64(linux.PerGbit)/1e6)
 	return nil
+}
+
+// expressTCP makes them through the express path.
+func (b *bench) expressTCP(c *card) error {
+	tcp := Series{Name: "forward.tcp.express", Unit: "Mbit/s", Better: "more"}
+	cpu := Series{Name: "forward.tcp.express.cpu", Unit: "ms/Gbit", Better: "less"}
+	for range b.Runs {
+		if err := b.transfer(c, "express", &tcp, &cpu); err != nil {
+			return err
+		}
+	}
+	return errors.Join(b.Emit(tcp), b.Emit(cpu))
 }

@@ -25,10 +25,14 @@ var (
 	Source    = netip.MustParseAddr("192.0.2.2")
 	RouterOut = netip.MustParseAddr("192.0.2.5")
 	NextHop   = netip.MustParseAddr("192.0.2.6")
-	MACIn     = net.HardwareAddr{2, 0x67, 0, 0, 0, 1} // the router's, towards the generator
-	MACOut    = net.HardwareAddr{2, 0x67, 0, 0, 0, 2} // the router's, towards the sink
-	MACGen    = net.HardwareAddr{2, 0x67, 0, 0, 0, 3}
-	MACSink   = net.HardwareAddr{2, 0x67, 0, 0, 0, 4}
+	// IPv6: the router does not have to know the source's link.
+	Source6  = netip.MustParseAddr("2001:db8:1::2")
+	NextHop6 = netip.MustParseAddr("2001:db8:2::6")
+	OutNet6  = netip.MustParsePrefix("2001:db8:2::/64")
+	MACIn    = net.HardwareAddr{2, 0x67, 0, 0, 0, 1} // the router's, towards the generator
+	MACOut   = net.HardwareAddr{2, 0x67, 0, 0, 0, 2} // the router's, towards the sink
+	MACGen   = net.HardwareAddr{2, 0x67, 0, 0, 0, 3}
+	MACSink  = net.HardwareAddr{2, 0x67, 0, 0, 0, 4}
 )
 
 // Lab is the three namespaces and what runs in them.

@@ -6,12 +6,24 @@ import (
 )
 
 // Targets picks n addresses, each at random inside a random one of the
-// prefixes, and none that a router must not forward.
+// prefixes, and none that a router must not forward. All are of one family.
 func Targets(prefixes []netip.Prefix, n int, seed uint64) []netip.Addr {
+	return TargetsIn(func(int) []netip.Prefix { return prefixes }, n, seed)
+}
+
+// TargetsIn is Targets with other prefixes for each number of a target.
+func TargetsIn(prefixes func(i int) []netip.Prefix, n int, seed uint64) []netip.Addr {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	list := make([]netip.Addr, 0, n)
 	for len(list) < n {
-		p := prefixes[rng.IntN(len(prefixes))]
+		of := prefixes(len(list))
+		p := of[rng.IntN(len(of))]
+		if p.Addr().Is6() {
+			if a := random6(rng, p); a.IsGlobalUnicast() && !OutNet6.Contains(a) {
+				list = append(list, a)
+			}
+			continue
+		}
 		a := p.Masked().Addr().As4()
 		host := uint32(rng.Uint64() & (1<<(32-p.Bits()) - 1))
 		for i := range a {
@@ -24,4 +36,14 @@ func Targets(prefixes []netip.Prefix, n int, seed uint64) []netip.Addr {
 		list = append(list, addr)
 	}
 	return list
+}
+
+func random6(rng *rand.Rand, p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr().As16()
+	for bit := p.Bits(); bit < 128; bit++ {
+		if rng.IntN(2) == 0 {
+			a[bit/8] |= 0x80 >> (bit % 8)
+		}
+	}
+	return netip.AddrFrom16(a)
 }

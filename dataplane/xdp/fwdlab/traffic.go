@@ -9,14 +9,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
 // Traffic says what the generator sends.
 type Traffic struct {
-	// Targets are destination addresses, a power of two of them; sent in turn.
+	// Targets are destination addresses of one family, a power of two of them; sent in turn.
 	Targets []netip.Addr
+	// VLANs, if not 0, has the frames tagged: target k with tag 1 + k mod VLANs. They
+	// must arrive with the same tag.
+	VLANs int
 	// Rate in packets a second; 0: as many as possible.
 	Rate int
 	// Stamp puts the time into packets, for delays.
@@ -31,8 +35,8 @@ type Traffic struct {
 	Calm bool
 }
 
-// FrameSize is the length of the generator's frames, without the FCS.
-const FrameSize = 60
+// payloadSize makes IPv4 frames of 60 bytes, without the FCS.
+const payloadSize = 18
 
 // Running is traffic on its way.
 type Running struct {
@@ -80,7 +84,11 @@ func (r *Running) load(tr Traffic) error {
 	if err != nil {
 		return err
 	}
-	spec.Maps["targets"].MaxEntries = uint32(n)
+	v6, targets := uint32(0), "targets"
+	if tr.Targets[0].Is6() {
+		v6, targets = 1, "targets6"
+	}
+	spec.Maps[targets].MaxEntries = uint32(n)
 	var dst, other [8]byte
 	copy(dst[:], MACSink)
 	copy(other[:], tr.Other)
@@ -93,7 +101,7 @@ func (r *Running) load(tr Traffic) error {
 		stamp = 1
 	}
 	for name, v := range map[string]any{
-		"template":    frame(),
+		"template":    [21]uint32(words(tr.frame())), "six": v6, "vlans": uint32(tr.VLANs),
 		"target_mask": uint32(n - 1), "stamp": stamp, "flows": uint32(min(n, 1<<14) - 1),
 		"interval": pace, "check_mask": uint32(tr.CheckOneOf - 1), "want_dst": binary.NativeEndian.Uint64(dst[:]), "want_ttl": uint8(63),
 		"other_dst": binary.NativeEndian.Uint64(other[:]),
@@ -105,26 +113,57 @@ func (r *Running) load(tr Traffic) error {
 	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
 		return err
 	}
-	keys, values := make([]uint32, n), make([][4]byte, n)
-	for i, a := range tr.Targets {
-		keys[i], values[i] = uint32(i), a.As4()
+	if v6 != 0 {
+		err = fillTargets(r.objs.Targets6, tr.Targets, netip.Addr.As16)
+	} else {
+		err = fillTargets(r.objs.Targets, tr.Targets, netip.Addr.As4)
 	}
-	if _, err := r.objs.Targets.BatchUpdate(keys, values, nil); err != nil {
+	if err != nil {
 		return errors.Join(fmt.Errorf("write targets: %w", err), r.objs.Close())
 	}
 	return nil
 }
 
+func fillTargets[T any](m *ebpf.Map, list []netip.Addr, bytes func(netip.Addr) T) error {
+	keys, values := make([]uint32, len(list)), make([]T, len(list))
+	for i, a := range list {
+		keys[i], values[i] = uint32(i), bytes(a)
+	}
+	_, err := m.BatchUpdate(keys, values, nil)
+	return err
+}
+
+// words is a frame in the generator's template.
+func words(f []byte) []uint32 {
+	w := make([]uint32, 21)
+	for i := range w {
+		var b [4]byte
+		copy(b[:], f[min(4*i, len(f)):])
+		w[i] = binary.NativeEndian.Uint32(b[:])
+	}
+	return w
+}
+
 // frame is a UDP packet to be completed by the generator program.
-func frame() []byte {
-	f := make([]byte, FrameSize)
-	copy(f, MACIn)
-	copy(f[6:], MACGen)
-	src := Source.As4()
-	copy(f[12:], []byte{8, 0, 0x45, 0, 0, FrameSize - 14, 0, 0, 0x40, 0, 64, 17, 0, 0})
-	copy(f[26:], src[:])
-	copy(f[34:], []byte{4, 0, 0, 9, 0, FrameSize - 34, 0, 0})
-	return f
+func (tr *Traffic) frame() []byte {
+	f := append(append([]byte(nil), MACIn...), MACGen...)
+	if tr.VLANs > 0 {
+		f = append(f, 0x81, 0, 0, 0)
+	}
+	const l4 = 8 + payloadSize
+	if tr.Targets[0].Is6() {
+		src := Source6.As16()
+		f = append(f, 0x86, 0xdd, 0x60, 0, 0, 0, 0, l4, 17, 64)
+		f = append(f, src[:]...)
+		f = append(f, make([]byte, 16)...)
+	} else {
+		src := Source.As4()
+		f = append(f, 8, 0, 0x45, 0, 0, 20+l4, 0, 0, 0x40, 0, 64, 17, 0, 0)
+		f = append(f, src[:]...)
+		f = append(f, 0, 0, 0, 0)
+	}
+	f = append(f, 4, 0, 0, 9, 0, l4, 0, 0)
+	return append(f, make([]byte, payloadSize)...)
 }
 
 // xdpMD is struct xdp_md.
@@ -157,7 +196,8 @@ func (r *Running) generate(dev string, tr Traffic) error {
 			return err
 		}
 	}
-	run := newTestRun(r.objs.Generate.FD(), frame(), xdpMD{DataEnd: FrameSize, Ingress: uint32(nic.Index)})
+	f := tr.frame()
+	run := newTestRun(r.objs.Generate.FD(), f, xdpMD{DataEnd: uint32(len(f)), Ingress: uint32(nic.Index)})
 	defer run.release()
 	start, sent := time.Now(), 0
 	for !r.stop.Load() {

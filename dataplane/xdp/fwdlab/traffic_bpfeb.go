@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type trafficAddress6 struct {
+	_  structs.HostLayout
+	Hi uint64
+	Lo uint64
+}
+
 type trafficCounts struct {
 	_       structs.HostLayout
 	Good    uint64
@@ -30,6 +36,7 @@ const (
 	trafficMapDelays     = "delays"
 	trafficMapSeen       = "seen"
 	trafficMapTargets    = "targets"
+	trafficMapTargets6   = "targets6"
 	trafficProgGenerate  = "generate"
 	trafficProgSink      = "sink"
 	trafficVarCheckMask  = "check_mask"
@@ -39,9 +46,11 @@ const (
 	trafficVarInterval   = "interval"
 	trafficVarOtherDst   = "other_dst"
 	trafficVarSent       = "sent"
+	trafficVarSix        = "six"
 	trafficVarStamp      = "stamp"
 	trafficVarTargetMask = "target_mask"
 	trafficVarTemplate   = "template"
+	trafficVarVlans      = "vlans"
 	trafficVarWantDst    = "want_dst"
 	trafficVarWantTtl    = "want_ttl"
 )
@@ -96,9 +105,10 @@ type trafficProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficMapSpecs struct {
-	Delays  *ebpf.MapSpec `ebpf:"delays"`
-	Seen    *ebpf.MapSpec `ebpf:"seen"`
-	Targets *ebpf.MapSpec `ebpf:"targets"`
+	Delays   *ebpf.MapSpec `ebpf:"delays"`
+	Seen     *ebpf.MapSpec `ebpf:"seen"`
+	Targets  *ebpf.MapSpec `ebpf:"targets"`
+	Targets6 *ebpf.MapSpec `ebpf:"targets6"`
 }
 
 // trafficVariableSpecs contains global variables before they are loaded into the kernel.
@@ -112,9 +122,11 @@ type trafficVariableSpecs struct {
 	Interval   *ebpf.VariableSpec `ebpf:"interval"`
 	OtherDst   *ebpf.VariableSpec `ebpf:"other_dst"`
 	Sent       *ebpf.VariableSpec `ebpf:"sent"`
+	Six        *ebpf.VariableSpec `ebpf:"six"`
 	Stamp      *ebpf.VariableSpec `ebpf:"stamp"`
 	TargetMask *ebpf.VariableSpec `ebpf:"target_mask"`
 	Template   *ebpf.VariableSpec `ebpf:"template"`
+	Vlans      *ebpf.VariableSpec `ebpf:"vlans"`
 	WantDst    *ebpf.VariableSpec `ebpf:"want_dst"`
 	WantTtl    *ebpf.VariableSpec `ebpf:"want_ttl"`
 }
@@ -139,9 +151,10 @@ func (o *trafficObjects) Close() error {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficMaps struct {
-	Delays  *ebpf.Map `ebpf:"delays"`
-	Seen    *ebpf.Map `ebpf:"seen"`
-	Targets *ebpf.Map `ebpf:"targets"`
+	Delays   *ebpf.Map `ebpf:"delays"`
+	Seen     *ebpf.Map `ebpf:"seen"`
+	Targets  *ebpf.Map `ebpf:"targets"`
+	Targets6 *ebpf.Map `ebpf:"targets6"`
 }
 
 func (m *trafficMaps) Close() error {
@@ -149,6 +162,7 @@ func (m *trafficMaps) Close() error {
 		m.Delays,
 		m.Seen,
 		m.Targets,
+		m.Targets6,
 	)
 }
 
@@ -163,9 +177,11 @@ type trafficVariables struct {
 	Interval   *ebpf.Variable `ebpf:"interval"`
 	OtherDst   *ebpf.Variable `ebpf:"other_dst"`
 	Sent       *ebpf.Variable `ebpf:"sent"`
+	Six        *ebpf.Variable `ebpf:"six"`
 	Stamp      *ebpf.Variable `ebpf:"stamp"`
 	TargetMask *ebpf.Variable `ebpf:"target_mask"`
 	Template   *ebpf.Variable `ebpf:"template"`
+	Vlans      *ebpf.Variable `ebpf:"vlans"`
 	WantDst    *ebpf.Variable `ebpf:"want_dst"`
 	WantTtl    *ebpf.Variable `ebpf:"want_ttl"`
 }
