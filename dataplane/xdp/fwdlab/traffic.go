@@ -101,7 +101,7 @@ func (r *Running) load(tr Traffic) error {
 		stamp = 1
 	}
 	for name, v := range map[string]any{
-		"template":    [21]uint32(words(tr.frame())), "six": v6, "vlans": uint32(tr.VLANs),
+		"template": [21]uint32(words(tr.frame())), "six": v6, "vlans": uint32(tr.VLANs),
 		"target_mask": uint32(n - 1), "stamp": stamp, "flows": uint32(min(n, 1<<14) - 1),
 		"interval": pace, "check_mask": uint32(tr.CheckOneOf - 1), "want_dst": binary.NativeEndian.Uint64(dst[:]), "want_ttl": uint8(63),
 		"other_dst": binary.NativeEndian.Uint64(other[:]),
