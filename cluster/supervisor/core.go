@@ -51,10 +51,12 @@ type (
 	}
 	evExited struct{ Name, How string }
 	// evDead: the loop of a module that runs is silent.
-	evDead     struct{ Name, Reason string }
-	evTimer    struct{ Name string }
-	evChanged  struct{ Name string } // a refused module's file or the trust store
-	evShutdown struct{ Force bool }  // Force: SIGKILL now
+	evDead    struct{ Name, Reason string }
+	evTimer   struct{ Name string }
+	evChanged struct{ Name string } // a refused module's file or the trust store
+	// evUpgrade starts a module again from its file, which was verified.
+	evUpgrade  struct{ Name string }
+	evShutdown struct{ Force bool } // Force: SIGKILL now
 )
 
 // identity is what the signature says of a module.
@@ -67,6 +69,8 @@ type (
 		name string
 		kill bool // SIGKILL instead of SIGTERM
 		dump bool // SIGQUIT: write all stacks and end
+		// SIGUSR1: end, and leave to the next process what forwards packets
+		upgrade bool
 	}
 	// fxTimer arms the module's only timer; 0 disarms it.
 	fxTimer struct {
@@ -120,6 +124,8 @@ func (c *core) step(now time.Time, ev any) []any {
 		c.with(ev.Name, func(e *entry) { c.dead(e, ev.Reason) })
 	case evTimer:
 		c.with(ev.Name, c.timer)
+	case evUpgrade:
+		c.with(ev.Name, c.upgrade)
 	case evChanged:
 		c.with(ev.Name, func(e *entry) {
 			if e.status.State == stateRefused {
@@ -278,6 +284,19 @@ func (c *core) timer(e *entry) {
 		c.start(e)
 	case stateStopping:
 		c.emit(fxSignal{name: e.spec.Name, kill: true})
+	}
+}
+
+// upgrade ends a module that its next process follows at once.
+func (c *core) upgrade(e *entry) {
+	switch e.status.State {
+	case stateRunning:
+		c.state(e, stateStopping, "")
+		c.emit(fxSignal{name: e.spec.Name, upgrade: true})
+		c.emit(fxTimer{e.spec.Name, stopGrace})
+	case stateBackoff, stateRefused:
+		e.delay = 0
+		c.start(e)
 	}
 }
 

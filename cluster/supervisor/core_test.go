@@ -112,6 +112,8 @@ func scriptEvent(w []string) (any, error) {
 		return evDead{Name: arg(1), Reason: rest}, nil
 	case "timer":
 		return evTimer{arg(1)}, nil
+	case "upgrade":
+		return evUpgrade{arg(1)}, nil
 	case "changed":
 		return evChanged{arg(1)}, nil
 	case "shutdown":
@@ -134,6 +136,9 @@ func showEffect(fx any) string {
 		}
 		if fx.dump {
 			return "dump " + fx.name
+		}
+		if fx.upgrade {
+			return "upgrade " + fx.name
 		}
 		return "terminate " + fx.name
 	case fxTimer:

@@ -13,6 +13,7 @@ type inputs struct {
 	dead     *event.Input[evDead]
 	timer    *event.Input[evTimer]
 	changed  *event.Input[evChanged]
+	upgrade  *event.Input[evUpgrade]
 	shutdown *event.Input[evShutdown]
 }
 
@@ -26,6 +27,7 @@ func newInputs(h *event.Handler, step func(any)) inputs {
 		dead:     event.NewInput(h, "dead", func(ev evDead) { step(ev) }),
 		timer:    event.NewInput(h, "timer", func(ev evTimer) { step(ev) }),
 		changed:  event.NewInput(h, "changed", func(ev evChanged) { step(ev) }),
+		upgrade:  event.NewInput(h, "upgrade", func(ev evUpgrade) { step(ev) }),
 		shutdown: event.NewInput(h, "shutdown", func(ev evShutdown) { step(ev) }),
 	}
 }

@@ -40,6 +40,8 @@ func (s *Supervisor) Receive(c *session.Session, m session.Message) {
 	switch m.Kind {
 	case wire.SetModules:
 		err = s.setModules(c, m)
+	case wire.Upgrade:
+		err = s.upgrade(c, m)
 	case wire.GetModules:
 		err = c.Reply(m, wire.GetModules, wire.ModuleList{Modules: s.list()})
 	case wire.GetNames:

@@ -70,15 +70,16 @@ type Supervisor struct {
 	clusterPart
 
 	// Owned by the loop:
-	keep     keeping
-	core     *core
-	in       inputs // of core
-	live     map[string]*liveness
-	procs    map[string]*module.Process
-	timers   map[string]*event.Timer
-	refused  map[string]string // stamp of the refused module's file
-	watching *event.Source     // of the files of refused modules; nil: none
-	sessions map[*session.Session]struct{}
+	keep      keeping
+	upgrading string // module whose file is being verified
+	core      *core
+	in        inputs // of core
+	live      map[string]*liveness
+	procs     map[string]*module.Process
+	timers    map[string]*event.Timer
+	refused   map[string]string // stamp of the refused module's file
+	watching  *event.Source     // of the files of refused modules; nil: none
+	sessions  map[*session.Session]struct{}
 }
 
 // New takes the run directory, kills what a supervisor that died may have left
@@ -259,7 +260,9 @@ func (s *Supervisor) signal(fx fxSignal) {
 		return
 	}
 	sig := syscall.SIGTERM
-	if fx.kill {
+	if fx.upgrade {
+		sig = syscall.SIGUSR1
+	} else if fx.kill {
 		sig = syscall.SIGKILL
 		s.cfg.Log.Warn("killing module", "module", fx.name, "pid", p.PID())
 	} else if fx.dump {

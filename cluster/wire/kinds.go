@@ -27,6 +27,7 @@ const (
 	ModuleEvent Kind = 23 // » supervisor to routing engine: ModuleStatus on each change
 	GetSecurity Kind = 24 // → SecurityStatus
 	GetAudit    Kind = 25 // → AuditQuery, AuditList
+	Upgrade     Kind = 26 // → UpgradeBody; UpgradeReply when its file was verified, before the module ends
 
 	// Routing engine to line card.
 	SetCard       Kind = 40 // → CardConfig: the whole desired state; reply CardResult
@@ -65,7 +66,7 @@ const (
 var kindNames = map[Kind]string{
 	Error: "error", GetEvents: "get-events", GetModule: "get-module", GetTrace: "get-trace", ClearEvents: "clear-events",
 	SetModules: "set-modules", GetModules: "get-modules", GetNames: "get-names", ModuleEvent: "module-event",
-	GetSecurity: "get-security", GetAudit: "get-audit",
+	GetSecurity: "get-security", GetAudit: "get-audit", Upgrade: "upgrade",
 	SetCard: "set-card", FIBBatch: "fib-batch", FIBAck: "fib-ack", PortEvent: "port-event", GetPorts: "get-ports",
 	GetNeighbors: "get-neighbors", GetFIB: "get-fib", GetDrops: "get-drops", GetFIBStats: "get-fib-stats",
 	StartCapture: "start-capture", StopCapture: "stop-capture", CaptureFrame: "capture-frame", ClearNeighbor: "clear-neighbor",

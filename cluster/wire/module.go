@@ -63,6 +63,20 @@ type ModuleList struct {
 	Modules []ModuleStatus `json:"modules"`
 }
 
+// UpgradeBody asks the supervisor to start a module again, from its file or from another one that
+// takes its place.
+type UpgradeBody struct {
+	Module string `json:"module"`
+	File   string `json:"file,omitempty"` // absolute path on the router; empty: the installed one
+}
+
+// UpgradeReply is what the signature says of the file.
+type UpgradeReply struct {
+	Version string `json:"version"`
+	BuildID string `json:"build_id"`
+	KeyID   string `json:"key_id"`
+}
+
 // NameEntry is one binding of the bus name table.
 type NameEntry struct {
 	Type  uint32 `json:"type"`

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -71,6 +72,8 @@ func run(ctx context.Context, f flags, stderr io.Writer) (err error) {
 	loop := event.New(f.name, event.WithUrgency())
 	defer loop.Stop()
 	asked := program.StopOnSignals(loop)
+	// For an upgrade: the host stack stays for the next process.
+	loop.Signal(loop.Handler("upgrade", event.Critical), func(os.Signal) { loop.Stop() }, syscall.SIGUSR1)
 	log := program.Logger(stderr, nil).With("module", f.name)
 
 	if err := program.Confine(log); err != nil {

@@ -80,7 +80,7 @@ func Execute(ctx context.Context, args []string, out, errw io.Writer) int {
 func Check(args []string) error {
 	table, rest := plainCommands(), args
 	if len(args) > 1 {
-		groups := map[string][]command{"show": showCommands(), "clear": clearCommands(), "reset": resetCommands()}
+		groups := map[string][]command{"show": showCommands(), "clear": clearCommands(), "reset": resetCommands(), "request": requestCommands()}
 		if g, ok := groups[args[0]]; ok {
 			table, rest = g, args[1:]
 		}
@@ -117,7 +117,7 @@ func (e *Env) root() *cobra.Command {
 	show := e.group("show", "show what the router knows and does", showCommands())
 	clear := e.group("clear", "remove learned entries; they are learned again", clearCommands())
 	reset := e.group("reset", "restart a session", resetCommands())
-	request := e.group("request", "ask the router to do something", nil)
+	request := e.group("request", "ask the router to do something", requestCommands())
 	request.AddCommand(e.group("fib", "ask the line cards", requestFIBCommands()))
 	root.AddCommand(show, clear, reset, request, signing.KeyCommand(), signing.ModuleCommand())
 	for _, c := range plainCommands() {

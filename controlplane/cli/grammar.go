@@ -92,6 +92,17 @@ func requestFIBCommands() []command {
 	}
 }
 
+// requestCommands are the words behind "request", but "fib".
+func requestCommands() []command {
+	return []command{
+		{name: "upgrade", help: "start a module again from its file, or from another one that takes its place; verified before anything is changed",
+			example: "  godwit request upgrade linecard-1\n  godwit request upgrade linecard-1 file /root/godwit-linecard",
+			words: []word{{value: "MODULE", help: "the module", need: true, fill: moduleNames},
+				{key: "file", value: "FILE", help: "a signed file on the router; the old one stays beside it as FILE.old"}},
+			run: shown(requestUpgrade, textDone)},
+	}
+}
+
 // plainCommands are the commands of one word.
 func plainCommands() []command {
 	return []command{

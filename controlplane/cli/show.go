@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -306,6 +307,18 @@ func resetBGP(ctx context.Context, e *Env, w words) (mgmt.Done, error) {
 		return mgmt.Done{}, r.err
 	}
 	return e.client.ResetBGP(ctx, q)
+}
+
+func requestUpgrade(ctx context.Context, e *Env, w words) (mgmt.Done, error) {
+	q := mgmt.UpgradeQuery{Module: w[""], File: w["file"]}
+	if q.File != "" && e.remote.address == "" { // as seen from here; elsewhere it is the router's
+		abs, err := filepath.Abs(q.File)
+		if err != nil {
+			return mgmt.Done{}, err
+		}
+		q.File = abs
+	}
+	return e.client.Upgrade(ctx, q)
 }
 
 func textDone(w io.Writer, d mgmt.Done) { fmt.Fprintln(w, d.Message) }

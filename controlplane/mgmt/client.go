@@ -126,6 +126,11 @@ func (c *Client) ResetBGP(ctx context.Context, q ResetQuery) (Done, error) {
 	return ask[Done](ctx, c, http.MethodPost, "/v1/bgp/reset", q.values(), nil)
 }
 
+// Upgrade starts a module again. The answer comes before the module ends.
+func (c *Client) Upgrade(ctx context.Context, q UpgradeQuery) (Done, error) {
+	return ask[Done](ctx, c, http.MethodPost, "/v1/modules/upgrade", q.values(), nil)
+}
+
 // Bus asks for the bus's name table.
 func (c *Client) Bus(ctx context.Context) (Bus, error) {
 	return get[Bus](ctx, c, "/v1/bus", nil)

@@ -287,6 +287,19 @@ func parseResetQuery(v url.Values) (ResetQuery, error) {
 	return q, p.done()
 }
 
+func (q UpgradeQuery) values() url.Values {
+	f := fields{}
+	f.str("module", q.Module)
+	f.str("file", q.File)
+	return url.Values(f)
+}
+
+func parseUpgradeQuery(v url.Values) (UpgradeQuery, error) {
+	p := params{v: v}
+	q := UpgradeQuery{Module: p.str("module"), File: p.str("file")}
+	return q, p.done()
+}
+
 // The bounds of a ping.
 const (
 	maxPingCount    = 1_000_000

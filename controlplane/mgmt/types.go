@@ -532,6 +532,12 @@ type CaptureQuery struct {
 	Count     int // frames; 0: until the client goes
 }
 
+// UpgradeQuery starts a module again, from its file or from another one.
+type UpgradeQuery struct {
+	Module string
+	File   string // absolute path on the router; empty: the installed one
+}
+
 // ResetQuery clears a BGP session.
 type ResetQuery struct {
 	VRF     string

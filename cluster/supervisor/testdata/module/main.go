@@ -23,7 +23,7 @@ import (
 
 func main() {
 	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM)
+	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGUSR1)
 	fmt.Fprintln(os.Stderr, "module:", strings.Join(os.Args, " "))
 	switch os.Args[len(os.Args)-1] {
 	case "crash":
@@ -39,7 +39,9 @@ func main() {
 		_ = json.NewEncoder(os.NewFile(3, "reports")).Encode(health.Report{})
 		signal.Reset(syscall.SIGTERM)
 	}
-	<-terminate
+	if <-terminate == syscall.SIGUSR1 {
+		os.Exit(3)
+	}
 	fmt.Fprintln(os.Stderr, "stopped:", strings.Join(os.Args, " "))
 }
 
