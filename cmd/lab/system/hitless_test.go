@@ -173,8 +173,8 @@ func restarted(t *testing.T, r *rig, module string, old int) (now int) {
 	return now
 }
 
-// TestNoPacketIsLostOnTheExpressPath: line card, routing engine and speaker are killed and come back,
-// under a stream.
+// TestNoPacketIsLostOnTheExpressPath: line card, routing engine and speaker are killed and come back, or are
+// upgraded, under a stream.
 func TestNoPacketIsLostOnTheExpressPath(t *testing.T) {
 	r, err := newExpressRig(t.Context(), "../../../configs/lab/small.yaml", "gwh", "", "on")
 	if err != nil {
@@ -196,12 +196,15 @@ func TestNoPacketIsLostOnTheExpressPath(t *testing.T) {
 	s := newStream(t, r, "left", "right", "198.51.100.2")
 	defer s.end()
 	s.more(100)
-	for _, module := range []string{"linecard-1", "router", "bgp-default", "linecard-1"} {
+	for _, end := range []string{"linecard-1 killed", "router killed", "bgp-default killed", "linecard-1 upgraded", "router upgraded"} {
+		module, how, _ := strings.Cut(end, " ")
 		old, err := r.pid(t.Context(), module)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+		if how == "upgraded" {
+			r.cli(t, "request upgrade "+module)
+		} else if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		s.more(100)
@@ -209,13 +212,13 @@ func TestNoPacketIsLostOnTheExpressPath(t *testing.T) {
 		expressOn(t, r)
 		s.more(100)
 		sent, lost := s.lost()
-		t.Logf("%s killed: %d datagrams, %d lost", module, sent, lost)
+		t.Logf("%s: %d datagrams, %d lost", end, sent, lost)
 		if lost > 0 {
-			t.Errorf("%s was killed: %d of %d datagrams lost", module, lost, sent)
+			t.Errorf("%s: %d of %d datagrams lost", end, lost, sent)
 			break
 		}
 		if out, err := r.node("left").Exec(t.Context(), "ping", "-n", "-c", "2", "-W", "2", "192.0.2.1"); err != nil {
-			t.Errorf("%s was killed: the router does not answer: %v\n%s", module, err, out)
+			t.Errorf("%s: the router does not answer: %v\n%s", end, err, out)
 		}
 	}
 }
