@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"godwit/cluster/bus"
@@ -121,5 +122,57 @@ func BenchmarkBroadcast(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkMulticast sends to all that have bound a range.
+func BenchmarkMulticast(b *testing.B) {
+	for _, receivers := range []int{1, 4} {
+		for _, size := range []int{64, 32 << 10} {
+			b.Run(fmt.Sprintf("%d/%d", receivers, size), func(b *testing.B) {
+				n := testNetwork(b)
+				done := make(chan error, receivers)
+				var more sync.WaitGroup // bounds what is on its way
+				for i := range receivers {
+					s, err := benchJoin(b, n).Socket()
+					if err != nil {
+						b.Fatal(err)
+					}
+					if err := s.Bind(bus.One(500, uint32(i))); err != nil {
+						b.Fatal(err)
+					}
+					go func() {
+						for range b.N {
+							if _, err := s.Recv(); err != nil {
+								done <- err
+								return
+							}
+							more.Done()
+						}
+						done <- nil
+					}()
+				}
+				out, err := benchJoin(b, n).Socket()
+				if err != nil {
+					b.Fatal(err)
+				}
+				msg := make([]byte, size)
+				b.ResetTimer()
+				for i := range b.N {
+					more.Add(receivers)
+					if err := out.Multicast(bus.All(500), msg); err != nil {
+						b.Fatal(err)
+					}
+					if i%32 == 31 {
+						more.Wait()
+					}
+				}
+				for range receivers {
+					if err := <-done; err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }

@@ -288,7 +288,7 @@ func (m *Member) greeted(c *net.UnixConn) {
 	}
 	switch g.kind {
 	case greetDatagrams:
-		m.datagrams(c, g.from)
+		m.datagrams(c, g.from, g.to)
 		c.Close()
 		return
 	case greetLink:

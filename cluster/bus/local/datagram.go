@@ -288,8 +288,23 @@ func (m *Member) giveBack(it *item, ref uint32, code bus.Code) {
 	_ = it.back.send(m.spawn, frameReturned, d.append(nil), it.Data) // a sender that is gone needs none
 }
 
-// datagrams delivers what comes in from one sender until it closes.
-func (m *Member) datagrams(c *net.UnixConn, from uint32) {
+// datagrams delivers what comes in from one sender until it closes. A group that it is
+// opened for knows before the sender does: its member may leave behind its
+// first message.
+func (m *Member) datagrams(c *net.UnixConn, from, to uint32) {
+	groups := make(map[*group]struct{})
+	defer func() {
+		for g := range groups {
+			g.ended(from)
+		}
+	}()
+	m.mu.Lock()
+	s, ok := m.ports[to].(*socket)
+	m.mu.Unlock()
+	if ok && s.group != nil {
+		groups[s.group] = struct{}{}
+		s.group.opened(from)
+	}
 	if _, err := c.Write([]byte{answerAccepted, 0, 0, 0, 0}); err != nil {
 		return
 	}
@@ -298,7 +313,6 @@ func (m *Member) datagrams(c *net.UnixConn, from uint32) {
 		return
 	}
 	defer m.release(i)
-	groups := make(map[*group]struct{})
 	for {
 		if !i.p.ready() {
 			i.settle()
@@ -315,9 +329,6 @@ func (m *Member) datagrams(c *net.UnixConn, from uint32) {
 		m.deliver(i, d, slices.Clone(data), groups)
 	}
 	i.settle()
-	for g := range groups {
-		g.ended(from)
-	}
 	_ = i.p.gone(bus.NoPort)
 }
 

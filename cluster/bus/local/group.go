@@ -22,6 +22,7 @@ type group struct {
 	members map[uint32]*fellow // by ref
 	sorted  []member           // members that have not left, in order of ref; nil: to be made
 	turn    map[uint32]int     // by instance
+	early   map[uint32]bool    // connections from members that the topology has not told of
 }
 
 // member is one that messages go to.
@@ -45,7 +46,7 @@ func (m *Member) Join(id bus.Service, opts ...bus.Option) (bus.Group, error) {
 		return nil, fmt.Errorf("join group %s: %w", id, err)
 	}
 	s.flags |= flagGroup
-	g := &group{s: s, id: id, loop: o.Loopback, members: make(map[uint32]*fellow), turn: make(map[uint32]int)}
+	g := &group{s: s, id: id, loop: o.Loopback, members: make(map[uint32]*fellow), turn: make(map[uint32]int), early: make(map[uint32]bool)}
 	s.group = g
 	if g.sub, err = m.Subscribe(bus.All(id.Type)); err == nil {
 		if err = s.Bind(bus.One(id.Type, id.Instance)); err != nil {
@@ -101,7 +102,8 @@ func (g *group) changed(e bus.Event) {
 
 // join adds a member. mu is held.
 func (g *group) join(ref, instance uint32) *fellow {
-	f := &fellow{instance: instance}
+	f := &fellow{instance: instance, open: g.early[ref]}
+	delete(g.early, ref)
 	g.members[ref], g.sorted = f, nil
 	g.tell(bus.Joined, ref, instance)
 	return f
@@ -115,6 +117,17 @@ func (g *group) leave(ref uint32, f *fellow) {
 
 func (g *group) tell(what bus.GroupNews, ref, instance uint32) {
 	g.s.in.tell(item{news: what, Datagram: bus.Datagram{From: bus.Address{Ref: ref}, To: bus.Service{Type: g.id.Type, Instance: instance}}})
+}
+
+// opened is called before a connection from a member may be used.
+func (g *group) opened(ref uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.members[ref]; f != nil {
+		f.open = true
+	} else {
+		g.early[ref] = true
+	}
 }
 
 // arrived is called before a message of a member is queued.
@@ -132,6 +145,7 @@ func (g *group) arrived(ref, instance uint32) {
 func (g *group) ended(ref uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	delete(g.early, ref)
 	f := g.members[ref]
 	if f == nil {
 		return

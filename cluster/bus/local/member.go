@@ -37,6 +37,9 @@ type Member struct {
 	service   *net.UnixConn         // nil while it is away
 	waiters   map[uint32]chan error // replies awaited, by sequence
 	seq       uint32
+	version   *version // of the name service's table; nil: not known
+	synced    uint64   // count at which our copy was in step
+	inStep    bool     // it was, on this connection
 	port      uint16
 	ports     map[uint32]any // ref → *listener, *socket, *conn
 	own       map[key]struct{}
@@ -126,6 +129,10 @@ func (m *Member) Close() error {
 		_ = r.Close()
 	}
 	m.wg.Wait()
+	m.mu.Lock()
+	m.version.close()
+	m.version = nil
+	m.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("leave bus: %w", err)
 	}
@@ -230,7 +237,7 @@ func (m *Member) pick(s bus.Service) []uint32 {
 	if len(refs) > 0 {
 		return refs
 	}
-	_ = m.ask(opSync, key{}) // our copy may be behind
+	m.sync() // our copy may be behind
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.table.pick(s)
@@ -249,7 +256,7 @@ func (m *Member) candidates(s bus.Service) iter.Seq[uint32] {
 		if len(tried) == 0 {
 			return // pick has just asked
 		}
-		_ = m.ask(opSync, key{})
+		m.sync()
 		m.mu.Lock()
 		fresh := m.table.pick(s)
 		m.mu.Unlock()
@@ -261,9 +268,29 @@ func (m *Member) candidates(s bus.Service) iter.Seq[uint32] {
 	}
 }
 
+// sync brings our copy of the name table in step with the name service: it asks,
+// unless nothing has changed since it last did.
+func (m *Member) sync() {
+	m.mu.Lock()
+	conn, v, known := m.service, uint64(0), m.version != nil
+	if known {
+		v = m.version.count().Load()
+	}
+	fresh := known && m.inStep && m.synced == v
+	m.mu.Unlock()
+	if fresh || m.ask(opSync, key{}) != nil || !known {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.service == conn && conn != nil {
+		m.synced, m.inStep = v, true
+	}
+}
+
 // matching returns the bindings that overlap a range, as of now.
 func (m *Member) matching(r bus.Range) []binding {
-	_ = m.ask(opSync, key{})
+	m.sync()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var list []binding
@@ -382,6 +409,8 @@ func (m *Member) republish(conn *net.UnixConn) error {
 		return bus.ErrClosed
 	}
 	m.service = conn
+	m.version.close()
+	m.version, m.inStep = openVersion(m.dir), false
 	own := slices.Collect(maps.Keys(m.own))
 	m.mu.Unlock()
 	for _, k := range own {
@@ -429,7 +458,7 @@ func (m *Member) disconnected(conn *net.UnixConn) {
 	if conn != nil {
 		conn.Close()
 	}
-	m.service = nil
+	m.service, m.inStep = nil, false
 	for seq, w := range m.waiters {
 		w <- nil
 		delete(m.waiters, seq)
@@ -497,7 +526,7 @@ func (m *Member) notify(e bus.Event) {
 // Subscribe reports the bindings that overlap the range, then changes.
 func (m *Member) Subscribe(r bus.Range, opts ...bus.Option) (bus.Subscription, error) {
 	s := newSubscription(m, r, bus.Gather(bus.Options{}, opts))
-	_ = m.ask(opSync, key{})
+	m.sync()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {

@@ -300,7 +300,13 @@ func TestCloseLeavesNoFiles(t *testing.T) {
 		n.Join(t, "m").Close()
 	}
 	entries, err := os.ReadDir(memberDir(n.dir))
-	if err != nil || len(entries) != 0 {
+	if err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(versionPath("")) {
+		t.Errorf("left besides the name service's: %v, %v", entries, err)
+	}
+	if err := n.server.Close(); err != nil {
+		t.Error(err)
+	}
+	if entries, err = os.ReadDir(memberDir(n.dir)); err != nil || len(entries) > 0 {
 		t.Errorf("left: %v, %v", entries, err)
 	}
 }

@@ -29,6 +29,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	table    table
+	version  *version
 	members  map[uint16]*client
 	conns    map[*net.UnixConn]struct{} // also those that have not said hello
 	rejected uint64
@@ -79,14 +80,20 @@ func NewServer(dir string, log *slog.Logger) (*Server, error) {
 	}
 	sweepStale(serverPath(dir))
 	sweepMembers(dir)
+	v, err := newVersion(dir)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
 	l, err := listen(nameService, serverPath(dir))
 	if err != nil {
+		v.close()
 		lock.Close()
 		return nil, err
 	}
 	s := &Server{
 		dir: dir, log: log, lock: lock, listener: l, done: make(chan struct{}),
-		table: newTable(), members: make(map[uint16]*client), conns: make(map[*net.UnixConn]struct{}),
+		table: newTable(), version: v, members: make(map[uint16]*client), conns: make(map[*net.UnixConn]struct{}),
 	}
 	s.wg.Go(s.accept)
 	return s, nil
@@ -115,8 +122,10 @@ func (s *Server) Close() error {
 		c.Close()
 	}
 	s.mu.Unlock()
+	_ = os.Remove(versionPath(s.dir)) // members that have it mapped keep it
 	err := errors.Join(os.Remove(serverPath(s.dir)), s.listener.Close())
 	s.wg.Wait()
+	s.version.close()
 	s.lock.Close()
 	if err != nil {
 		return fmt.Errorf("close name service: %w", err)
@@ -313,6 +322,7 @@ func (s *Server) withdraw(k key) {
 }
 
 func (s *Server) publish(r record) {
+	s.version.count().Add(1)
 	for _, c := range s.members {
 		c.send(r)
 	}

@@ -112,7 +112,7 @@ var errForeign = errors.New("process of another user")
 func Share(dir string, gid int) error {
 	const mode = os.ModeSetgid | os.ModeSticky | 0o770 // sockets get the group; others' are not removed
 	members, server := memberDir(dir), serverPath(dir)
-	err := errors.Join(os.Chown(members, -1, gid), os.Chmod(members, mode), os.Chown(server, -1, gid), os.Chmod(server, 0o660))
+	err := errors.Join(os.Chown(members, -1, gid), os.Chmod(members, mode), os.Chown(server, -1, gid), os.Chmod(server, 0o660), os.Chown(versionPath(dir), -1, gid))
 	if err != nil {
 		return fmt.Errorf("share bus: %w", err)
 	}
