@@ -32,6 +32,9 @@ func (a *Agent) accept(s *session.Session) session.Handler {
 func (c client) Closed(s *session.Session, err error) {
 	delete(c.a.sessions, s)
 	c.a.downloads.left(s)
+	if len(c.a.downloads.from) == 0 { // nobody is left who would name what is held
+		c.a.fibs.Forget()
+	}
 	c.a.endCaptures(s)
 	c.a.log.Info("session has ended; forwarding goes on", "reason", err)
 }

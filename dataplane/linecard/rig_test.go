@@ -101,6 +101,7 @@ type rig struct {
 	acks     map[fib.CardID]wire.FIBAckBody
 	ports    map[fib.PortID]wire.PortStatus
 	frames   [][]byte // CaptureFrame bodies
+	fetches  []wire.FIBFetchBody
 	// bfdEvents are the states told, in order.
 	bfdEvents []string
 	epoch     uint32
@@ -228,6 +229,10 @@ func (e *engineSession) Receive(_ *session.Session, m session.Message) {
 		var s wire.BFDStatus
 		err = wire.Decode(m.Body, &s)
 		e.r.bfdEvents = append(e.r.bfdEvents, s.State)
+	case wire.FIBFetch:
+		var f wire.FIBFetchBody
+		err = wire.Decode(m.Body, &f)
+		e.r.fetches = append(e.r.fetches, f)
 	case wire.CaptureFrame:
 		e.r.frames = append(e.r.frames, m.Body)
 	default:
