@@ -53,7 +53,7 @@ var risky = []struct {
 	{"github.com/gaissmai/bart", []string{"cmd/bench"}, "a baseline, not a part"},
 	{"go.yaml.in/yaml", []string{"controlplane/config", "cmd/lab"}, "configuration is parsed in one place, strictly"},
 	{"github.com/spf13/cobra", []string{"cmd", "controlplane/cli"}, "command lines belong to programs"},
-	{"unsafe", []string{"dataplane", "controlplane/kernel", "cmd/bench", "fib", "security/confine", "security/peer"}, "memory shared with the kernel or mapped tables, nothing else"},
+	{"unsafe", []string{"dataplane", "controlplane/kernel", "cmd/bench", "fib", "security/confine", "security/peer", "cluster/bus/local"}, "memory shared with the kernel or mapped tables, nothing else"},
 	{"net/http/pprof", nil, "it opens a door on the default server"},
 	{"plugin", nil, "code that nobody signed"},
 	{"github.com/google/gopacket", nil, "unmaintained: github.com/gopacket/gopacket"},
