@@ -67,31 +67,6 @@ func parse(b []byte) (d datagram, why Drop) {
 
 // appendDatagram writes an IP packet with a UDP datagram behind b.
 func appendDatagram(b []byte, src, dst netip.Addr, from, to uint16, payload []byte) []byte {
-	at := len(b)
-	n := udpLen + len(payload)
-	hl := header.IPv4Len
-	if src.Is6() {
-		hl = header.IPv6Len
-	}
-	b = append(b, make([]byte, hl+udpLen)...)
-	b = append(b, payload...)
-	p := b[at:]
-	udp := p[hl:]
-	binary.BigEndian.PutUint16(udp[0:], from)
-	binary.BigEndian.PutUint16(udp[2:], to)
-	binary.BigEndian.PutUint16(udp[4:], uint16(n))
-	var addrs []byte
-	if src.Is6() {
-		header.PutIPv6(p, n, tosCS6, header.ProtoUDP, ttlMost, src, dst)
-		addrs = p[8:40]
-	} else {
-		header.PutIPv4(p, len(p), 0, header.FlagDF, tosCS6, ttlMost, header.ProtoUDP, src, dst)
-		addrs = p[12:20]
-	}
-	sum := ^header.Fold(header.Sum(header.Sum(uint64(header.ProtoUDP)+uint64(n), addrs), udp))
-	if sum == 0 {
-		sum = 0xffff
-	}
-	binary.BigEndian.PutUint16(udp[6:], sum)
-	return b
+	u := header.UDP{Src: src, Dst: dst, SrcPort: from, DstPort: to, TOS: tosCS6, TTL: ttlMost, Flags: header.FlagDF}
+	return u.Append(b, payload)
 }
