@@ -11,7 +11,7 @@ packages=(
   # peers of the system tests
   bird2 frr openbgpd exabgp gobgpd
   # traffic and checks
-  iputils-ping iputils-arping iperf3 curl jq socat openssl
+  iputils-ping iputils-arping iperf3 curl jq socat openssl nfdump nfdump-sflow
   # images
   qemu-system-x86 busybox-static cpio e2fsprogs xz-utils
 )

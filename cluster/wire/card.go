@@ -21,6 +21,8 @@ type CardConfig struct {
 	Interfaces []InterfaceConfig `json:"interfaces"` // this card's
 	Neighbors  []StaticNeighbor  `json:"neighbors,omitempty"`
 	BFD        []BFDSession      `json:"bfd,omitempty"`
+	Sampling   *SamplingConfig   `json:"sampling,omitempty"` // nil: nobody is told
+	Mirrors    []MirrorConfig    `json:"mirrors,omitempty"`
 	// Hold: ports that are not listed come later; what an earlier process of the card left on them stays.
 	Hold bool `json:"hold,omitempty"`
 	// Complete: the card has all routes that its former process had. It may know that otherwise, by a sweep.
@@ -59,6 +61,7 @@ type InterfaceConfig struct {
 	TAP       string          `json:"tap"`            // name of the TAP in the VRF's namespace (already made, persistent, MAC and addresses set)
 	Down      bool            `json:"down,omitempty"` // administratively
 	ProxyARP  bool            `json:"proxy_arp,omitempty"`
+	Sample    uint32          `json:"sample,omitempty"` // one of so many received frames is sampled; 0: none
 }
 
 // StaticNeighbor is a configured ARP or ND entry.
@@ -251,5 +254,6 @@ type DropList struct {
 // CaptureRequest starts or stops a capture on an interface.
 type CaptureRequest struct {
 	Interface fib.InterfaceID `json:"interface"`
-	Snap      int             `json:"snap"` // bytes kept of a frame, 0: all
+	Snap      int             `json:"snap"`            // bytes kept of a frame, 0: all
+	Rules     []FilterRule    `json:"rules,omitempty"` // what none permits is not captured; none: all
 }

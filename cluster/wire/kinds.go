@@ -50,6 +50,10 @@ const (
 	FIBRef        Kind = 57 // » binary FIBRefBody: a batch whose changes come by multicast
 	FIBFetch      Kind = 58 // » line card to routing engine: FIBFetchBody
 
+	// More of routing engine to line card.
+	GetSampling Kind = 80 // → SamplingStatus
+	GetMirrors  Kind = 81 // → MirrorList
+
 	// Routing engine and BGP speaker.
 	SetSpeaker   Kind = 60 // → SpeakerConfig: the whole desired state
 	RouteBatch   Kind = 61 // » speaker to routing engine: binary, see RouteChange
@@ -72,6 +76,7 @@ var kindNames = map[Kind]string{
 	StartCapture: "start-capture", StopCapture: "stop-capture", CaptureFrame: "capture-frame", ClearNeighbor: "clear-neighbor",
 	TraceFIB: "trace-fib", BFDEvent: "bfd-event", GetBFD: "get-bfd",
 	SetFIBSource: "set-fib-source", FIBRef: "fib-ref", FIBFetch: "fib-fetch",
+	GetSampling: "get-sampling", GetMirrors: "get-mirrors",
 	SetSpeaker: "set-speaker", RouteBatch: "route-batch", RouteAck: "route-ack", RoutesSynced: "routes-synced",
 	PeerEvent: "peer-event", GetPeers: "get-peers", Redistribute: "redistribute", ResetPeer: "reset-peer",
 	ResendRoutes: "resend-routes", FIBState: "fib-state",

@@ -115,7 +115,7 @@ func textPing(w io.Writer, l mgmt.PingLine) {
 
 func capture(ctx context.Context, e *Env, w words) error {
 	r := reader{w: w}
-	q := mgmt.CaptureQuery{Interface: w["interface"], Count: r.number("count", 1, 1<<31-1), Snap: r.number("snap", 14, 65535)}
+	q := mgmt.CaptureQuery{Interface: w["interface"], Count: r.number("count", 1, 1<<31-1), Snap: r.number("snap", 14, 65535), Match: r.match()}
 	if r.err != nil {
 		return r.err
 	}

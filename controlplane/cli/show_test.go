@@ -52,6 +52,18 @@ func twin() mgmt.Backend {
 			return mgmt.Interfaces{Interfaces: []mgmt.Interface{{Name: "red-up", VRF: "red", Card: 1, Device: "eth1", VLAN: 5, Admin: "up", State: "up", MTU: 1500, MAC: "02:00:00:00:00:01", Mode: "native copy", Express: "receive", ExpressReason: "the driver takes no redirected frames", Queues: 1,
 				Addresses: []netip.Prefix{prefix("10.0.0.1/24"), prefix("fe80::1/64")}, Counters: wire.Counters{RxPackets: 1, RxBytes: 64, TxPackets: 2, TxBytes: 128, Drops: 3, Punts: 4}}}}, nil
 		},
+		Sampling: func(context.Context) (mgmt.Sampling, error) {
+			return mgmt.Sampling{Cards: []mgmt.SamplingCard{
+				{Card: 1, Interfaces: []mgmt.SamplingInterface{{Name: "red-up", SampledInterface: wire.SampledInterface{ID: 65543, Rate: 1000, Samples: 7, Pool: 7100, Express: 5}}},
+					Collectors: []mgmt.SamplingCollector{{VRFName: "red", CollectorStatus: wire.CollectorStatus{Datagrams: 3, Bytes: 900, Samples: 7, Counters: 1,
+						SampleCollector: wire.SampleCollector{Name: "flows", Protocol: "sflow", Address: addr("10.2.0.50"), Port: 6343, Source: addr("10.1.0.1")}}}}, Lost: 2},
+				{Card: 2, Error: "line card 2 is not connected"}}}, nil
+		},
+		Mirrors: func(context.Context) (mgmt.Mirrors, error) {
+			return mgmt.Mirrors{Mirrors: []mgmt.Mirror{
+				{Card: 1, Interfaces: []string{"red-up", "red-b"}, Direction: "both", ACL: "web", MirrorStatus: wire.MirrorStatus{Name: "span", Device: "eth7", Up: true, Matched: 9, Frames: 8, Bytes: 800, Dropped: 1}},
+				{Card: 1, Interfaces: []string{"red-up"}, Direction: "in", MirrorStatus: wire.MirrorStatus{Name: "other", Device: "eth8", Reason: "port eth8: no such device"}}}}, nil
+		},
 		Routes: func(_ context.Context, q mgmt.RouteQuery, f func(mgmt.Route) error) error {
 			for _, r := range routes {
 				if q.VRF != "" && q.VRF != r.VRF || q.Address.IsValid() && !r.Prefix.Contains(q.Address) {

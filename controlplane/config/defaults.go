@@ -38,6 +38,10 @@ func (c *Config) fillDefaults() {
 	for i := range c.VRFs {
 		c.VRFs[i].fillDefaults()
 	}
+	c.Sampling.fillDefaults(c)
+	for i := range c.Mirrors {
+		setIfZero(&c.Mirrors[i].Direction, "both")
+	}
 }
 
 func (c *Card) fillDefaults() {

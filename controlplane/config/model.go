@@ -13,6 +13,9 @@ type Config struct {
 	System      System       `yaml:"system"`
 	Cards       []Card       `yaml:"cards"`
 	PrefixLists []PrefixList `yaml:"prefix-lists,omitempty"`
+	ACLs        []ACL        `yaml:"acls,omitempty"`
+	Sampling    *Sampling    `yaml:"sampling,omitempty"`
+	Mirrors     []Mirror     `yaml:"mirrors,omitempty"`
 	VRFs        []VRF        `yaml:"vrfs"`
 	Interfaces  []Interface  `yaml:"interfaces"`
 }
@@ -67,6 +70,7 @@ type Interface struct {
 	Shutdown    bool           `yaml:"shutdown,omitempty"`
 	ProxyARP    bool           `yaml:"proxy-arp,omitempty"` // answer ARP for what is reached through other interfaces
 	Neighbors   []Neighbor     `yaml:"neighbors,omitempty"` // static ARP and ND entries
+	Sampling    uint32         `yaml:"sampling,omitempty"`  // one of so many received frames is sampled; 0: none
 }
 
 // Neighbor is a static ARP or ND entry.

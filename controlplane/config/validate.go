@@ -56,6 +56,9 @@ func (v *validator) validate() {
 		}
 	}
 	v.checkBFDs()
+	v.checkACLs()
+	v.checkSampling()
+	v.checkMirrors()
 }
 
 // vrfPath is the path of the VRF in the file: the default VRF that was not

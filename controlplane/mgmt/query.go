@@ -343,12 +343,13 @@ func (q CaptureQuery) values() url.Values {
 	f.str("interface", q.Interface)
 	f.num("snap", q.Snap)
 	f.num("count", q.Count)
+	q.Match.add(f)
 	return url.Values(f)
 }
 
 func parseCaptureQuery(v url.Values) (CaptureQuery, error) {
 	p := params{v: v}
-	q := CaptureQuery{Interface: p.str("interface"), Snap: p.num("snap", 0, 65535), Count: p.num("count", 0, 1<<31-1)}
+	q := CaptureQuery{Interface: p.str("interface"), Snap: p.num("snap", 0, 65535), Count: p.num("count", 0, 1<<31-1), Match: p.match()}
 	if q.Interface == "" {
 		p.fail("interface", "", fmt.Errorf("needed"))
 	}

@@ -530,6 +530,7 @@ type CaptureQuery struct {
 	Interface string
 	Snap      int // bytes kept of a frame; 0: all
 	Count     int // frames; 0: until the client goes
+	Match
 }
 
 // UpgradeQuery starts a module again, from its file or from another one.

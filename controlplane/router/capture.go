@@ -10,6 +10,7 @@ import (
 
 	"godwit/cluster/session"
 	"godwit/cluster/wire"
+	"godwit/controlplane/config"
 	"godwit/controlplane/mgmt"
 	"godwit/fib"
 )
@@ -59,8 +60,12 @@ func (r *Router) startCapture(q mgmt.CaptureQuery, done func(*capture, error)) {
 		done(nil, notFound("interface", q.Interface))
 		return
 	}
+	rules, err := captureRules(q)
 	c := r.cards.m[fib.CardID(f.Card)]
 	switch {
+	case err != nil:
+		done(nil, &mgmt.Error{Status: http.StatusBadRequest, Message: err.Error()})
+		return
 	case c == nil || c.sess == nil:
 		done(nil, &mgmt.Error{Status: http.StatusServiceUnavailable, Message: fmt.Sprintf("line card %d is not connected", f.Card)})
 		return
@@ -70,12 +75,24 @@ func (r *Router) startCapture(q mgmt.CaptureQuery, done func(*capture, error)) {
 	}
 	run := &capture{iface: f.Number(), frames: make(chan mgmt.Frame, captureBacklog)}
 	c.capture = run
-	c.sess.Request(wire.StartCapture, wire.CaptureRequest{Interface: run.iface, Snap: q.Snap}, requestTimeout, func(_ session.Message, err error) {
+	c.sess.Request(wire.StartCapture, wire.CaptureRequest{Interface: run.iface, Snap: q.Snap, Rules: rules}, requestTimeout, func(_ session.Message, err error) {
 		if err != nil && c.capture == run {
 			c.capture = nil
 		}
 		done(run, err)
 	})
+}
+
+// captureRules permit what a capture selects; none: everything.
+func captureRules(q mgmt.CaptureQuery) ([]wire.FilterRule, error) {
+	if q.Match == (mgmt.Match{}) {
+		return nil, nil
+	}
+	rule, err := q.Rule()
+	if err != nil {
+		return nil, err
+	}
+	return wireRules([]config.ACLRule{rule}), nil
 }
 
 func (r *Router) stopCapture(run *capture) {

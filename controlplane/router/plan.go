@@ -128,6 +128,7 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 				addInterface(&w, k, f, vrfsOf(c)[vrfName(f)], macs, c.System.Express != nil && *c.System.Express)
 			}
 		}
+		planFeatures(c, k, &w)
 		cards[w.Card] = w
 	}
 	planBFD(c, cards)
@@ -144,26 +145,32 @@ func withoutHost(w *wire.CardConfig) {
 	}
 }
 
+// portConfig is a device with the settings that the configuration may have for it.
+func portConfig(k config.Card, id fib.PortID, device string, express bool) wire.PortConfig {
+	p := wire.PortConfig{ID: id, Device: device, Mode: "auto", Express: express}
+	for _, s := range k.Ports {
+		if s.Device == device {
+			p.Queues = s.Queues
+			if s.Express != nil {
+				p.Express = *s.Express
+			}
+			if s.Mode != "" {
+				p.Mode = s.Mode
+			}
+		}
+	}
+	return p
+}
+
 func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fib.VRF, macs map[fib.InterfaceID]net.HardwareAddr, express bool) {
 	port := config.PortID(f.Card, f.Device)
 	if !slices.ContainsFunc(w.Ports, func(p wire.PortConfig) bool { return p.ID == port }) {
-		p := wire.PortConfig{ID: port, Device: f.Device, Mode: "auto", Express: express}
-		for _, s := range k.Ports {
-			if s.Device == f.Device {
-				p.Queues = s.Queues
-				if s.Express != nil {
-					p.Express = *s.Express
-				}
-				if s.Mode != "" {
-					p.Mode = s.Mode
-				}
-			}
-		}
-		w.Ports = append(w.Ports, p)
+		w.Ports = append(w.Ports, portConfig(k, port, f.Device, express))
 	}
 	w.Interfaces = append(w.Interfaces, wire.InterfaceConfig{
 		ID: f.Number(), Name: f.Name, Port: port, VLAN: f.VLAN, VRF: vrf, MTU: f.MTU,
 		Addresses: withLinkLocal(f.Addresses, macs[f.Number()]), TAP: f.Name, Down: f.Shutdown, ProxyARP: f.ProxyARP,
+		Sample: f.Sampling,
 	})
 	if w.FabricDir == "" { // on another node: see withoutHost
 		w.Interfaces[len(w.Interfaces)-1].TAP = ""
@@ -389,6 +396,11 @@ func describe(old, next *config.Config) []string {
 	}
 	lines = compare(lines, "card", old.Cards, next.Cards, func(k config.Card) string { return fmt.Sprint(k.ID) })
 	lines = compare(lines, "prefix-list", old.PrefixLists, next.PrefixLists, func(l config.PrefixList) string { return l.Name })
+	lines = compare(lines, "acl", old.ACLs, next.ACLs, func(l config.ACL) string { return l.Name })
+	lines = compare(lines, "mirror", old.Mirrors, next.Mirrors, func(m config.Mirror) string { return m.Name })
+	if !reflect.DeepEqual(old.Sampling, next.Sampling) {
+		lines = append(lines, "sampling: changed")
+	}
 	lines = compare(lines, "interface", old.Interfaces, next.Interfaces, func(f config.Interface) string { return f.Name })
 	was, is := map[string]config.VRF{}, map[string]config.VRF{}
 	for _, v := range old.VRFs {

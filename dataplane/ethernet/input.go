@@ -9,6 +9,7 @@ import (
 	"godwit/dataplane/graph"
 	"godwit/dataplane/header"
 	"godwit/dataplane/punt"
+	"godwit/dataplane/sampling"
 )
 
 // Drop reasons of ethernet-input.
@@ -40,13 +41,14 @@ type Input struct {
 	Table    *Table // set by the pipeline between vectors
 	IP4, IP6 graph.Vector
 
-	drop graph.Dropper
-	gate *punt.Gate
+	drop    graph.Dropper
+	gate    *punt.Gate
+	sampler *sampling.Sampler
 }
 
 // NewInput makes a worker's node.
-func NewInput(gate *punt.Gate, counts *graph.Counts, pool *graph.Pool) *Input {
-	return &Input{gate: gate, drop: graph.Dropper{Drops: graph.NewDrops("ethernet-input", inputReasons), Counts: counts, Pool: pool}}
+func NewInput(gate *punt.Gate, sampler *sampling.Sampler, counts *graph.Counts, pool *graph.Pool) *Input {
+	return &Input{gate: gate, sampler: sampler, drop: graph.Dropper{Drops: graph.NewDrops("ethernet-input", inputReasons), Counts: counts, Pool: pool}}
 }
 
 // Name is the node's name.
@@ -77,6 +79,9 @@ func (n *Input) Process(v *graph.Vector) {
 		}
 		packets++
 		bytes += len(p.Data)
+		if in.Sample != 0 {
+			n.sampler.Frame(in.Slot, in.ID, in.Sample, n.gate.Now, p.Data)
+		}
 		p.In, p.InSlot, p.VRF = in.ID, in.Slot, in.VRF
 		if typ == header.TypeIPv4 && in.Up && in.fromNeighbor(p.Data) {
 			n.IP4.Push(p)

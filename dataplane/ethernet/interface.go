@@ -17,5 +17,6 @@ type Interface struct {
 	MAC       [6]byte
 	Addresses []netip.Prefix // with host bits; includes the IPv6 link-local address
 	Up        bool
-	ProxyARP  bool // answer for addresses that are reached through other interfaces (RFC 1027)
+	Sample    uint32 // one of so many received frames is sampled; 0: none
+	ProxyARP  bool   // answer for addresses that are reached through other interfaces (RFC 1027)
 }

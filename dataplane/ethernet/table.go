@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"godwit/dataplane/header"
+	"godwit/dataplane/sampling"
 	"godwit/fib"
 )
 
@@ -83,6 +84,8 @@ type Table struct {
 	bySlot []*Entry // nil where the interface is gone
 	byID   map[fib.InterfaceID]*Entry
 	Ports  []fib.PortID // by port slot
+	// Sampled tells that frames of some interface are sampled.
+	Sampled bool
 }
 
 // NewTable makes the table of a card's interfaces.
@@ -114,6 +117,8 @@ func (t *Table) add(card fib.CardID, in *Interface, slots *Slots) error {
 		return fmt.Errorf("MTU %d out of range", in.MTU)
 	case !header.Unicast(in.MAC):
 		return fmt.Errorf("MAC %x is not a unicast address", in.MAC)
+	case in.Sample > sampling.RateMax:
+		return fmt.Errorf("samples one of %d frames: at most %d", in.Sample, sampling.RateMax)
 	case t.byID[in.ID] != nil:
 		return fmt.Errorf("id %#x is also %s", uint32(in.ID), t.byID[in.ID].Name)
 	}
@@ -133,6 +138,7 @@ func (t *Table) add(card fib.CardID, in *Interface, slots *Slots) error {
 	}
 	*at = e
 	t.byID[in.ID] = e
+	t.Sampled = t.Sampled || in.Sample != 0
 	page := &t.outs[in.ID>>8&0xff]
 	if *page == nil {
 		*page = new([256]*Entry)

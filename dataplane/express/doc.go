@@ -60,7 +60,7 @@ type Rewrite struct {
 // Interface is what receiving on an interface takes.
 type Interface struct {
 	Slot, VRF, Hash uint32
-	_               uint32
+	Sample          uint32 // one of so many is sampled; 0: none
 	MAC             [6]byte
 	_               [10]byte
 }

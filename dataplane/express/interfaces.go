@@ -59,7 +59,7 @@ func (t *Tables) demux() {
 	}
 	for e := range t.ifTable.All {
 		if w := want[e.Port]; w != nil && e.Up && e.Slot < Interfaces && e.VRF < 1<<16 {
-			w[e.VLAN] = Interface{Slot: uint32(e.Slot), VRF: uint32(e.VRF), Hash: uint32(t.hash.Fields(e.VRF)), MAC: e.MAC}
+			w[e.VLAN] = Interface{Slot: uint32(e.Slot), VRF: uint32(e.VRF), Hash: uint32(t.hash.Fields(e.VRF)), Sample: e.Sample, MAC: e.MAC}
 		}
 	}
 	for id, p := range t.ports {

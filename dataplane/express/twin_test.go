@@ -80,7 +80,10 @@ func (w *twin) change() {
 		changes = append(changes, route(vrf, p, fib.GroupID(2+g.IntN(30))))
 	}
 	w.apply(changes...)
-	switch g.IntN(5) {
+	switch g.IntN(6) {
+	case 5: // sampled or not: the answer stays the same
+		w.list[g.IntN(len(w.list))].Sample = uint32(g.IntN(4))
+		w.interfaces()
 	case 0:
 		i := g.IntN(len(w.list))
 		w.list[i].Up = !w.list[i].Up

@@ -56,12 +56,14 @@ type Agent struct {
 
 	downloads downloads
 
-	cfg    wire.CardConfig
-	ports  map[fib.PortID]*port
-	ifaces map[fib.InterfaceID]*iface
-	vrfs   map[fib.VRF]*vrf
-	plane  *plane
-	bfd    *sessions
+	cfg     wire.CardConfig
+	ports   map[fib.PortID]*port
+	ifaces  map[fib.InterfaceID]*iface
+	vrfs    map[fib.VRF]*vrf
+	plane   *plane
+	bfd     *sessions
+	samples *samples
+	mirrors []*mirror
 	// express is nil until a port is configured for it, or if the kernel can't.
 	express     *expressPath
 	expressMaps *xdp.Express // its maps, from before it is there
@@ -116,6 +118,7 @@ func New(o Options) (*Agent, error) {
 	a.slow = pipeline.NewSlowPath(a.state)
 	a.fibs = fibsync.NewSubscriber(a.tables, 0, 0)
 	a.openHeritage(o.Store)
+	a.samples = newSamples()
 	if err := a.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make line card %d: %w", o.Card, err), a.Close())
 	}
@@ -192,6 +195,7 @@ func (a *Agent) onTick() {
 	a.tickHeritage()
 	a.drainPunts() // in case a wake-up was refused by a full loop
 	a.catchUpBFD()
+	a.drainSamples()
 }
 
 // retry tries again what is missing, ever more seldom.

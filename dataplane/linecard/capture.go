@@ -13,8 +13,8 @@ import (
 
 // capture is a running capture of one interface.
 type capture struct {
-	to   *session.Session
-	snap int
+	to *session.Session
+	worker.Capture
 }
 
 // captureBacklog is how many bytes may wait for a capture's reader; beyond it
@@ -39,7 +39,11 @@ func (a *Agent) startCapture(s *session.Session, r wire.CaptureRequest) error {
 			return errCapturing
 		}
 	}
-	a.captures[r.Interface] = &capture{to: s, snap: r.Snap}
+	list, err := compile(r.Rules)
+	if err != nil {
+		return fmt.Errorf("capture interface %#x: %w", uint32(r.Interface), err)
+	}
+	a.captures[r.Interface] = &capture{s, worker.Capture{Snap: r.Snap, Filter: list}}
 	a.setCaptures()
 	return nil
 }
@@ -70,9 +74,9 @@ func (a *Agent) setCaptures() {
 	if a.plane == nil {
 		return
 	}
-	set := make(map[fib.InterfaceID]int)
+	set := make(map[fib.InterfaceID]worker.Capture)
 	for id, c := range a.captures {
-		set[id] = c.snap
+		set[id] = c.Capture
 	}
 	a.plane.captures.Set(set)
 	a.applyExpress() // before the first frame is missed, or when none is any more

@@ -40,6 +40,8 @@ func (a *Agent) setCard(t *event.Task, cfg wire.CardConfig) ([]string, error) {
 	if err := a.setInterfaces(breathe, cfg.Interfaces); err != nil {
 		return nil, err
 	}
+	a.setMirrors()
+	a.setSampling()
 	a.refreshInterfaces() // and the BFD sessions on them
 	a.inherit()
 	for _, p := range a.ports {
@@ -75,9 +77,13 @@ func (a *Agent) check(cfg *wire.CardConfig) error {
 	if cfg.Workers < 0 || cfg.Workers > maxWorkers {
 		errs = append(errs, fmt.Errorf("%d workers: want 1 to %d", cfg.Workers, maxWorkers))
 	}
+	for i := range cfg.Mirrors {
+		errs = append(errs, a.checkMirror(&cfg.Mirrors[i], cfg))
+	}
 	for i := range cfg.BFD {
 		errs = append(errs, checkBFD(&cfg.BFD[i], a.opt.Card))
 	}
+	errs = append(errs, checkSampling(cfg.Sampling))
 	for _, p := range cfg.Ports {
 		if p.ID.Card() != a.opt.Card || p.Device == "" {
 			errs = append(errs, fmt.Errorf("port %#x (%q) is not of card %d", uint32(p.ID), p.Device, a.opt.Card))

@@ -207,6 +207,9 @@ func (a *Agent) mayExpress(p *port) (in, out bool, why string) {
 		p.features, _ = netdev.Features(p.link.Index)
 	}
 	in, out = expressProgram(p) != nil, p.features&netdev.XDPTransmit != 0
+	if mirrorIn, mirrorOut := a.mirroring(p.cfg.ID); mirrorIn || mirrorOut {
+		return in && !mirrorIn, out && !mirrorOut, "mirrored"
+	}
 	switch {
 	case !in:
 		mode, _, _ := p.dev.info()

@@ -261,7 +261,7 @@ func (a *Agent) refreshInterfaces() {
 		}
 		list = append(list, pipeline.Interface{
 			ID: c.ID, Name: c.Name, Port: c.Port, VLAN: c.VLAN, VRF: c.VRF, MTU: c.MTU,
-			MAC: [6]byte(p.link.MAC), Addresses: c.Addresses, Up: a.interfaceUp(i), ProxyARP: c.ProxyARP,
+			MAC: [6]byte(p.link.MAC), Addresses: c.Addresses, Up: a.interfaceUp(i), ProxyARP: c.ProxyARP, Sample: a.sampleRate(&c),
 		})
 		if c.MTU > p.link.MTU {
 			a.ifaceProblems = append(a.ifaceProblems,

@@ -78,6 +78,7 @@ type plane struct {
 	consumers map[fib.CardID]*fabric.Consumer
 	punts     *worker.Queue[punt.Meta]
 	captures  *worker.Captures
+	mirrors   *worker.Mirrors
 }
 
 func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
@@ -114,6 +115,7 @@ func (a *Agent) shapeOf(cfg *wire.CardConfig) shape {
 // makePlane starts the workers, without ports.
 func (a *Agent) makePlane(t *event.Task, s shape) error {
 	p := &plane{shape: s, links: make(map[fib.CardID]*worker.Link), consumers: make(map[fib.CardID]*fabric.Consumer)}
+	p.mirrors = worker.NewMirrors(a.state.Demux)
 	// The kernel fills the buffers' memory with zeros: 10 ms for each worker.
 	err := a.await(t, func() error { return p.makeBuffers() })
 	if errors.Is(err, event.ErrStopped) {
@@ -166,7 +168,7 @@ func (a *Agent) addWorker(p *plane, u *xdp.Umem) error {
 	r := a.tables.NewReader()
 	p.readers = append(p.readers, r)
 	w, err := worker.New(worker.Config{
-		Pool: u.Pool(), Reader: r, Punts: p.punts, BFD: a.bfd.runner.Queue, Captures: p.captures, Now: a.now,
+		Pool: u.Pool(), Reader: r, Punts: p.punts, BFD: a.bfd.runner.Queue, Captures: p.captures, Mirrors: p.mirrors, Now: a.now,
 		Pipeline: func(pool *graph.Pool, s pipeline.Sink) worker.Pipeline { return pipeline.New(a.state, pool, s) },
 		Gone: func(id fib.PortID, err error) {
 			_ = a.links.Post(func() { a.portFailed(id, err) })
@@ -187,6 +189,7 @@ func (a *Agent) closePlane() error {
 		return nil
 	}
 	a.entry.Store(nil)
+	a.keepLost(p)
 	var errs []error
 	for _, w := range p.workers {
 		errs = append(errs, w.Stop())

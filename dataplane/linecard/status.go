@@ -121,6 +121,9 @@ func (a *Agent) dropList() wire.DropList {
 		lists = append(lists, []graph.DropCount{{Node: "capture", Reason: "slow-reader",
 			Help: "not captured: the reader does not keep up", Count: a.capLost + a.plane.captures.Lost()}})
 	}
+	lists = append(lists, []graph.DropCount{
+		{Node: "sampling", Reason: "too-many", Help: "samples not told: more than the card tells of in a second", Count: a.samplesLost()},
+		{Node: "sampling", Reason: "unsent", Help: "datagrams to collectors that found no room on the way out", Count: a.samples.unsent}})
 	lists = append(lists, a.policerDrops(), a.portDrops(), a.hostDrops(), a.bfd.drops.Append(nil), a.expressDrops())
 	out := wire.DropList{Card: a.opt.Card, Drops: []wire.Drop{}}
 	for _, d := range graph.MergeDrops(lists...) {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 
 	"godwit/dataplane/ethernet"
 	"godwit/dataplane/graph"
@@ -9,6 +10,7 @@ import (
 	"godwit/dataplane/ip"
 	"godwit/dataplane/neigh"
 	"godwit/dataplane/punt"
+	"godwit/dataplane/sampling"
 	"godwit/fib"
 )
 
@@ -20,6 +22,7 @@ type Pipeline struct {
 	counts *graph.Counts
 
 	gate       *punt.Gate
+	sampler    *sampling.Sampler
 	eth        *ethernet.Input
 	in4, in6   *ip.Input
 	look4      *ip.Lookup
@@ -65,9 +68,10 @@ var injectReasons = []graph.DropReason{
 func New(s *State, pool *graph.Pool, out Sink) *Pipeline {
 	counts := graph.NewCounts()
 	gate := punt.NewGate(s.policers, out, counts, pool)
+	sampler := sampling.NewSampler(rand.Uint64())
 	p := &Pipeline{
-		state: s, out: out, counts: counts, pool: pool, gate: gate,
-		eth:    ethernet.NewInput(gate, counts, pool),
+		state: s, out: out, counts: counts, pool: pool, gate: gate, sampler: sampler,
+		eth:    ethernet.NewInput(gate, sampler, counts, pool),
 		in4:    ip.NewInput4(gate, counts, pool),
 		in6:    ip.NewInput6(gate, counts, pool),
 		egress: ip.NewEgress(out, counts),
@@ -93,6 +97,7 @@ func (p *Pipeline) begin(now int64) {
 	}
 	p.view = v
 	p.counts.Resize(v.table.Slots())
+	p.sampler.Resize(v.table.Slots(), v.table.Sampled)
 	p.eth.Table = v.table
 	for _, n := range []*ip.Input{p.in4, p.in6} {
 		n.Table, n.Locals = v.table, v.locals
@@ -231,12 +236,18 @@ func (p *Pipeline) tag(q *graph.Packet, vlan uint16) bool {
 	return true
 }
 
+// Samples is where this worker's sampled frames are; nil: there never were any. Any goroutine asks, one takes.
+func (p *Pipeline) Samples() *sampling.Ring { return p.sampler.Ring() }
+
 // Counters reports what this worker counted for each interface that is there. Any goroutine.
 func (p *Pipeline) Counters(f func(fib.InterfaceID, Counters)) {
 	for e := range p.state.view.Load().table.All {
 		f(e.ID, p.counts.Read(int(e.Slot)))
 	}
 }
+
+// CountersOf is what this worker counted for an interface's slot. Any goroutine.
+func (p *Pipeline) CountersOf(slot uint16) Counters { return p.counts.Read(int(slot)) }
 
 // Drops lists this worker's drop counters, in the order of the nodes. Any goroutine.
 func (p *Pipeline) Drops() []graph.DropCount {

@@ -126,6 +126,22 @@ func (s *State) InterfaceSlot(id fib.InterfaceID) uint16 {
 	return 0
 }
 
+// InterfaceOf is the inverse of InterfaceSlot, 0 if it is not there.
+func (s *State) InterfaceOf(slot uint16) fib.InterfaceID {
+	if e := s.view.Load().table.Slot(slot); e != nil {
+		return e.ID
+	}
+	return 0
+}
+
+// VRFOf is the VRF of an interface of this card.
+func (s *State) VRFOf(id fib.InterfaceID) (vrf fib.VRF, ok bool) {
+	if e := s.view.Load().table.Out(id); e != nil {
+		return e.VRF, true
+	}
+	return 0, false
+}
+
 // PortSlot is the dense number of a port that has an interface.
 func (s *State) PortSlot(id fib.PortID) (slot uint16, ok bool) {
 	for i, p := range s.view.Load().table.Ports {

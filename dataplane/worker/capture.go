@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godwit/dataplane/filter"
 	"godwit/dataplane/graph"
 	"godwit/fib"
 )
@@ -26,11 +27,17 @@ type Captured struct {
 	Direction Direction
 }
 
+// Capture is what is captured of an interface.
+type Capture struct {
+	Snap   int          // bytes of a frame, 0: all
+	Filter *filter.List // what it permits; nil: all
+}
+
 // Captures says which interfaces are captured and holds the frames for the
 // reader. Without a capture, it costs a worker one load a vector.
 type Captures struct {
 	demux  func(port fib.PortID, vlan uint16) fib.InterfaceID
-	active atomic.Pointer[map[fib.InterfaceID]int] // bytes kept; the map is never changed
+	active atomic.Pointer[map[fib.InterfaceID]Capture] // the map is never changed
 	frames *Queue[Captured]
 	lost   atomic.Uint64
 }
@@ -41,8 +48,8 @@ func NewCaptures(slots, size int, demux func(fib.PortID, uint16) fib.InterfaceID
 	return &Captures{demux: demux, frames: NewQueue[Captured](slots, size, wake)}
 }
 
-// Set says which interfaces to capture, and how many bytes of a frame (0: all).
-func (c *Captures) Set(interfaces map[fib.InterfaceID]int) {
+// Set says which interfaces to capture.
+func (c *Captures) Set(interfaces map[fib.InterfaceID]Capture) {
 	if len(interfaces) == 0 {
 		c.active.Store(nil)
 		return
@@ -74,9 +81,17 @@ func (w *Worker) capture(v *graph.Vector, id fib.PortID, dir Direction) {
 		if dir == In {
 			ifc = w.caps.demux(id, vlan(p.Data))
 		}
-		if snap, ok := (*set)[ifc]; ok {
-			w.caps.keep(Captured{Interface: ifc, Time: now, Length: len(p.Data), Direction: dir}, p.Data, snap)
+		x, ok := (*set)[ifc]
+		if !ok {
+			continue
 		}
+		if x.Filter != nil {
+			w.key.Frame(p.Data)
+			if !x.Filter.Permits(x.Filter.Match(&w.key)) {
+				continue
+			}
+		}
+		w.caps.keep(Captured{Interface: ifc, Time: now, Length: len(p.Data), Direction: dir}, p.Data, x.Snap)
 	}
 }
 

@@ -59,6 +59,7 @@ func (w *Worker) transmit(id fib.PortID, v *graph.Vector) {
 		w.dropAll(v, dropPortFailed)
 	default:
 		w.capture(v, id, Out)
+		w.mirror(v, id, Out)
 		w.sent = true
 		if err := p.p.Tx(v); err != nil {
 			w.fail(p, err)

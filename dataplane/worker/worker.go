@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"godwit/dataplane/fabric"
+	"godwit/dataplane/filter"
 	"godwit/dataplane/graph"
 	"godwit/dataplane/pipeline"
 	"godwit/dataplane/punt"
@@ -39,6 +40,7 @@ type Config struct {
 	Punts    *Queue[punt.Meta] // to the event loop; shared by all workers
 	BFD      *Queue[punt.Meta] // to the BFD sessions; shared; nil: none, it is punted
 	Captures *Captures         // shared; nil: none
+	Mirrors  *Mirrors          // shared; nil: none
 	Now      func() int64      // monotonic nanoseconds
 	// Gone is told, on the worker's goroutine, that a port has failed and is
 	// no longer polled; it must not block.
@@ -69,14 +71,15 @@ type handover struct {
 
 // Worker is one forwarding worker.
 type Worker struct {
-	pool   *graph.Pool
-	pipe   Pipeline
-	reader Reader
-	punts  *Queue[punt.Meta]
-	bfd    *Queue[punt.Meta]
-	caps   *Captures
-	now    func() int64
-	gone   func(fib.PortID, error)
+	pool    *graph.Pool
+	pipe    Pipeline
+	reader  Reader
+	punts   *Queue[punt.Meta]
+	bfd     *Queue[punt.Meta]
+	caps    *Captures
+	mirrors *Mirrors
+	now     func() int64
+	gone    func(fib.PortID, error)
 
 	ports     []*port
 	egress    map[fib.PortID]*port
@@ -110,6 +113,8 @@ type Worker struct {
 	sent    bool  // something was given to a port in this round or the last
 
 	v       graph.Vector
+	copies  graph.Vector // for a mirror
+	key     filter.Key   // scratch
 	hdrs    [graph.VectorSize]fabric.Header
 	fhdrs   [graph.VectorSize]pipeline.FabricHeader
 	drops   *graph.Drops
@@ -138,7 +143,7 @@ func New(c Config) (*Worker, error) {
 		return nil, fmt.Errorf("make eventfd: %w", err)
 	}
 	w := &Worker{
-		pool: c.Pool, reader: c.Reader, punts: c.Punts, bfd: c.BFD, caps: c.Captures, now: c.Now, gone: c.Gone,
+		pool: c.Pool, reader: c.Reader, punts: c.Punts, bfd: c.BFD, caps: c.Captures, mirrors: c.Mirrors, now: c.Now, gone: c.Gone,
 		egress: make(map[fib.PortID]*port), links: make(map[fib.CardID]*Link),
 		event: fd, stale: true, drops: newDrops(),
 	}
@@ -324,6 +329,7 @@ func (w *Worker) receive(now int64, p *port) int {
 	if n > 0 {
 		p.errs = 0
 		w.capture(&w.v, p.id, In)
+		w.mirror(&w.v, p.id, In)
 		w.pipe.Input(now, &w.v)
 	}
 	if err != nil {

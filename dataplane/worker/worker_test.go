@@ -350,7 +350,7 @@ func TestCapture(t *testing.T) {
 	eventually(t, "frame", func() bool { return len(a.out()) == 1 })
 	tagged := frame(toNobody, 0, 2)
 	copy(tagged[12:], []byte{0x81, 0, 0x60, 5})
-	caps.Set(map[fib.InterfaceID]int{fib.InterfaceID(portA): 0, fib.InterfaceID(portA) + 5: 20})
+	caps.Set(map[fib.InterfaceID]Capture{fib.InterfaceID(portA): {}, fib.InterfaceID(portA) + 5: {Snap: 20}})
 	a.deliver(frame(toPort, uint32(portA), 3))
 	eventually(t, "frame", func() bool { return len(a.out()) == 2 })
 	a.deliver(tagged)

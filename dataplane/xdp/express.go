@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"godwit/dataplane/express"
@@ -22,6 +23,8 @@ type Express struct {
 	State    *express.State
 	segments [express.Segments][]uint32
 	failed   [express.Segments]bool
+	samples  *ringbuf.Reader // nil: nobody has asked yet
+	record   ringbuf.Record
 
 	mu    sync.Mutex // orders Wait and Close
 	fence *ebpf.Map  // an inner map: storing it again ends when running programs have
@@ -224,6 +227,10 @@ func (x *Express) Close() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var errs []error
+	if x.samples != nil {
+		errs = append(errs, x.samples.Close())
+		x.samples = nil
+	}
 	if x.mem != nil {
 		errs = append(errs, unix.Munmap(x.mem))
 		x.mem, x.State = nil, nil

@@ -16,18 +16,21 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	expressMapCounters  = "counters"
-	expressMapDevices   = "devices"
-	expressMapDrops     = "drops"
-	expressMapLocals    = "locals"
-	expressMapNeighbors = "neighbors"
-	expressMapNoSocket  = "no_socket"
-	expressMapPort      = "port"
-	expressMapRouted    = "routed"
-	expressMapSockets   = "sockets"
-	expressMapState     = "state"
-	expressMapTables    = "tables"
-	expressProgExpress  = "express"
+	expressMapCounters    = "counters"
+	expressMapDevices     = "devices"
+	expressMapDrops       = "drops"
+	expressMapLocals      = "locals"
+	expressMapNeighbors   = "neighbors"
+	expressMapNoSocket    = "no_socket"
+	expressMapPort        = "port"
+	expressMapRouted      = "routed"
+	expressMapSamples     = "samples"
+	expressMapSamplesLost = "samples_lost"
+	expressMapSkip        = "skip"
+	expressMapSockets     = "sockets"
+	expressMapState       = "state"
+	expressMapTables      = "tables"
+	expressProgExpress    = "express"
 )
 
 // loadExpress returns the embedded CollectionSpec for express.
@@ -79,17 +82,20 @@ type expressProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type expressMapSpecs struct {
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Devices   *ebpf.MapSpec `ebpf:"devices"`
-	Drops     *ebpf.MapSpec `ebpf:"drops"`
-	Locals    *ebpf.MapSpec `ebpf:"locals"`
-	Neighbors *ebpf.MapSpec `ebpf:"neighbors"`
-	NoSocket  *ebpf.MapSpec `ebpf:"no_socket"`
-	Port      *ebpf.MapSpec `ebpf:"port"`
-	Routed    *ebpf.MapSpec `ebpf:"routed"`
-	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
-	State     *ebpf.MapSpec `ebpf:"state"`
-	Tables    *ebpf.MapSpec `ebpf:"tables"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Devices     *ebpf.MapSpec `ebpf:"devices"`
+	Drops       *ebpf.MapSpec `ebpf:"drops"`
+	Locals      *ebpf.MapSpec `ebpf:"locals"`
+	Neighbors   *ebpf.MapSpec `ebpf:"neighbors"`
+	NoSocket    *ebpf.MapSpec `ebpf:"no_socket"`
+	Port        *ebpf.MapSpec `ebpf:"port"`
+	Routed      *ebpf.MapSpec `ebpf:"routed"`
+	Samples     *ebpf.MapSpec `ebpf:"samples"`
+	SamplesLost *ebpf.MapSpec `ebpf:"samples_lost"`
+	Skip        *ebpf.MapSpec `ebpf:"skip"`
+	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
+	State       *ebpf.MapSpec `ebpf:"state"`
+	Tables      *ebpf.MapSpec `ebpf:"tables"`
 }
 
 // expressVariableSpecs contains global variables before they are loaded into the kernel.
@@ -118,17 +124,20 @@ func (o *expressObjects) Close() error {
 //
 // It can be passed to loadExpressObjects or ebpf.CollectionSpec.LoadAndAssign.
 type expressMaps struct {
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Devices   *ebpf.Map `ebpf:"devices"`
-	Drops     *ebpf.Map `ebpf:"drops"`
-	Locals    *ebpf.Map `ebpf:"locals"`
-	Neighbors *ebpf.Map `ebpf:"neighbors"`
-	NoSocket  *ebpf.Map `ebpf:"no_socket"`
-	Port      *ebpf.Map `ebpf:"port"`
-	Routed    *ebpf.Map `ebpf:"routed"`
-	Sockets   *ebpf.Map `ebpf:"sockets"`
-	State     *ebpf.Map `ebpf:"state"`
-	Tables    *ebpf.Map `ebpf:"tables"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Devices     *ebpf.Map `ebpf:"devices"`
+	Drops       *ebpf.Map `ebpf:"drops"`
+	Locals      *ebpf.Map `ebpf:"locals"`
+	Neighbors   *ebpf.Map `ebpf:"neighbors"`
+	NoSocket    *ebpf.Map `ebpf:"no_socket"`
+	Port        *ebpf.Map `ebpf:"port"`
+	Routed      *ebpf.Map `ebpf:"routed"`
+	Samples     *ebpf.Map `ebpf:"samples"`
+	SamplesLost *ebpf.Map `ebpf:"samples_lost"`
+	Skip        *ebpf.Map `ebpf:"skip"`
+	Sockets     *ebpf.Map `ebpf:"sockets"`
+	State       *ebpf.Map `ebpf:"state"`
+	Tables      *ebpf.Map `ebpf:"tables"`
 }
 
 func (m *expressMaps) Close() error {
@@ -141,6 +150,9 @@ func (m *expressMaps) Close() error {
 		m.NoSocket,
 		m.Port,
 		m.Routed,
+		m.Samples,
+		m.SamplesLost,
+		m.Skip,
 		m.Sockets,
 		m.State,
 		m.Tables,

@@ -78,7 +78,7 @@ struct interface {
 	__u32 slot; // for counters
 	__u32 vrf;
 	__u32 hash; // fields of the flow hash
-	__u32 pad0;
+	__u32 sample; // one of so many is sampled; 0: none
 	__u8 mac[6];
 	__u8 pad[10];
 };
@@ -170,6 +170,37 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } drops SEC(".maps");
+
+// skip: packets until the next sample, by interface slot; 0: not drawn yet.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, INTERFACES);
+	__type(key, __u32);
+	__type(value, __u32);
+} skip SEC(".maps");
+
+#define SAMPLE_BYTES 256
+
+struct sample {
+	__u32 slot, rate;
+	__u32 len; // of the frame
+	__u32 n;   // bytes of it that are here
+	__u64 time; // CLOCK_MONOTONIC
+	__u8 data[SAMPLE_BYTES];
+};
+
+// samples: the line card empties it ten times a second; what finds it full is lost.
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19);
+} samples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} samples_lost SEC(".maps");
 
 // What follows is the port's own.
 
@@ -380,7 +411,7 @@ struct packet {
 	__u32 l2;  // bytes before the IP header
 	__u32 len; // of the IP packet
 	__u32 all; // of the frame, from the IP header
-	__u32 in, hash_fields, group;
+	__u32 in, hash_fields, group, sample;
 	__u64 hash;
 	bool hashed, is6;
 	struct address dst;
@@ -470,6 +501,49 @@ static __always_inline void count_tx(__u32 slot, __u32 bytes, __u32 group, __u32
 	}
 }
 
+// draw is a number of packets until the next sample: see package sampling.
+static __always_inline __u32 draw(__u32 rate)
+{
+	return 1 + (__u32)((__u64)bpf_get_prandom_u32() * (2 * (__u64)rate - 1) >> 32);
+}
+
+// sample counts a packet that this program forwards or drops, and copies its beginning
+// if it is its turn. The packet is as it was received.
+static __always_inline void sample(struct xdp_md *ctx, struct packet *p)
+{
+	__u32 zero = 0, slot = p->in, *left = bpf_map_lookup_elem(&skip, &slot);
+	__u32 n = p->l2 + p->all;
+	struct sample *s;
+	__u64 *lost;
+
+	if (!left)
+		return;
+	if (!*left || *left > 2 * p->sample - 1)
+		*left = draw(p->sample);
+	if (--*left)
+		return;
+	*left = draw(p->sample);
+	s = bpf_ringbuf_reserve(&samples, sizeof(*s), 0);
+	if (s) {
+		s->slot = slot;
+		s->rate = p->sample;
+		s->len = n;
+		s->time = bpf_ktime_get_ns();
+		if (n > SAMPLE_BYTES)
+			n = SAMPLE_BYTES;
+		n = INDEX(n - 1, SAMPLE_BYTES) + 1; // the same, and the verifier sees it
+		if (!bpf_xdp_load_bytes(ctx, 0, s->data, n)) {
+			s->n = n;
+			bpf_ringbuf_submit(s, BPF_RB_NO_WAKEUP);
+			return;
+		}
+		bpf_ringbuf_discard(s, BPF_RB_NO_WAKEUP);
+	}
+	lost = bpf_map_lookup_elem(&samples_lost, &zero);
+	if (lost)
+		*lost += 1;
+}
+
 // adjacency_of follows a group to the adjacency of the packet's neighbour; 0: AF_XDP's.
 static __always_inline __u32 adjacency_of(struct state *st, struct packet *p, __u64 g)
 {
@@ -510,6 +584,8 @@ static __always_inline int forward(struct xdp_md *ctx, struct state *st, struct 
 	// From here on the packet changes: what can fail has to come before.
 	if (bpf_redirect_map(&devices, port, XDP_PASS) != XDP_REDIRECT)
 		return -1;
+	if (p->sample)
+		sample(ctx, p);
 	pad = (int)(p->all - p->len);
 	if (pad > 0 && bpf_xdp_adjust_tail(ctx, -pad))
 		return -1;
@@ -585,6 +661,7 @@ static __always_inline bool classify(struct xdp_md *ctx, struct state *st, struc
 	if (*(__u8 *)(e + 3) & 1 || (e[3] == e[0] && e[4] == e[1] && e[5] == e[2]))
 		return false;
 	p->in = in->slot;
+	p->sample = in->sample;
 	vrf = in->vrf & 0xffff;
 	len = end - data - p->l2;
 	if (type == bpf_htons(0x0800)) {
@@ -667,7 +744,9 @@ int express(struct xdp_md *ctx)
 		return to_socket(ctx);
 	g = load(st->group[INDEX(p.group, GROUPS)]);
 	if (GROUP_KIND(g) == GROUP_BLACKHOLE) {
-		count_rx(p.in, ctx->data_end - ctx->data);
+		if (p.sample)
+			sample(ctx, &p);
+		count_rx(p.in, p.l2 + p.all);
 		count_drop(p.is6 ? DROP_BLACKHOLE6 : DROP_BLACKHOLE4, p.in);
 		return XDP_DROP;
 	}
