@@ -314,6 +314,9 @@ func serveCapture(f func(context.Context, CaptureQuery, func(Frame) error) error
 			if fr.Data == nil { // the capture runs, no frame yet
 				return flush()
 			}
+			if n == q.Count && n > 0 {
+				return context.Canceled // frames that were on their way
+			}
 			if _, err := w.Write(fr.record()); err != nil {
 				return err
 			}
