@@ -48,6 +48,7 @@ func main() {
 		{"bfd", benchBFD},
 		{"leak", benchLeak},
 		{"churn", benchChurn},
+		{"restart", benchRestart},
 		{"event", benchEvent},
 	}
 	if len(os.Args) == 2 && os.Args[1] == hiccupWord {
@@ -64,7 +65,7 @@ func main() {
 	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge, forward)")
 	flag.DurationVar(&r.watch, "watch", 0, "watch the sessions so much longer while tables come in (bfd; 5m is the whole)")
 	flag.DurationVar(&r.time, "time", time.Minute, "how long routes change (churn)")
-	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd, churn)")
+	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd, churn, restart)")
 	flag.Parse()
 	if err := run(r, all, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -25,7 +25,9 @@ type Options struct {
 	Rate       int            // packets a second; 0: half of the most, which is measured first
 	// Calm leaves the machine to others, too: nothing is pinned or urgent but what
 	// the router makes so, and packets come in bursts. For tests at low rates.
-	Calm     bool
+	Calm bool
+	// Express puts the router on the express path; otherwise its workers forward.
+	Express  bool
 	Progress func(string, ...any) // may not be nil
 }
 
@@ -91,37 +93,46 @@ type bench struct {
 
 // Run measures.
 func Run(ctx context.Context, o Options) (res Result, err error) {
+	err = with(ctx, o, func(b *bench) (err error) {
+		res, err = b.measure(ctx)
+		return err
+	})
+	return res, err
+}
+
+// with starts a router with the table on its line card, for f.
+func with(ctx context.Context, o Options, f func(*bench) error) (err error) {
 	p, err := newPlan(o.Prefixes, o.Flapping, seed)
 	if err != nil {
-		return res, err
+		return err
 	}
 	dir, err := os.MkdirTemp("", "godwit-churn-")
 	if err != nil {
-		return res, fmt.Errorf("make folder: %w", err)
+		return fmt.Errorf("make folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	l, err := fwdlab.New("gwt-churn")
 	if err != nil {
-		return res, err
+		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	feed := fmt.Sprintf("f%d", os.Getpid())
 	if err := feedLink(l, feed); err != nil {
-		return res, fmt.Errorf("make the feeder's link: %w", err)
+		return fmt.Errorf("make the feeder's link: %w", err)
 	}
 	b := &bench{Options: o, lab: l, plan: p}
 	if b.router, err = startRouter(o, l, dir, feed); err != nil {
-		return res, err
+		return err
 	}
 	defer func() { err = errors.Join(err, b.router.close()) }()
 	if err := b.fill(ctx); err != nil {
-		return res, err
+		return err
 	}
 	defer func() { err = errors.Join(err, b.feeder.close()) }()
-	if res, err = b.measure(ctx); err != nil {
-		return res, fmt.Errorf("%w; the router says: %s", err, b.router.said())
+	if err = f(b); err != nil {
+		return fmt.Errorf("%w; the router says: %s", err, b.router.said())
 	}
-	return res, nil
+	return nil
 }
 
 func feedLink(l *fwdlab.Lab, feed string) error {
@@ -297,12 +308,18 @@ func (l *Load) count(seen fwdlab.Seen, before, after state) {
 	l.Before = int64(seen.Sent - received)
 	l.Inside = int64(received - forwarded)
 	l.Behind = int64(forwarded - seen.Good - seen.Bad)
+	l.Drops = more(before, after)
+}
+
+// more is the drops between two states.
+func more(before, after state) (list []wire.Drop) {
 	for k, d := range after.drops {
 		if d.Count -= before.drops[k].Count; d.Count > 0 {
-			l.Drops = append(l.Drops, d)
+			list = append(list, d)
 		}
 	}
-	slices.SortFunc(l.Drops, func(a, b wire.Drop) int { return strings.Compare(a.Node+a.Reason, b.Node+b.Reason) })
+	slices.SortFunc(list, func(a, b wire.Drop) int { return strings.Compare(a.Node+a.Reason, b.Node+b.Reason) })
+	return list
 }
 
 // String is for people.

@@ -27,7 +27,7 @@ var (
 	speakerIP = "10.0.0.1:179"
 )
 
-const configuration = `system: {hostname: churn}
+const configuration = `system: {hostname: churn, express: %[11]t}
 cards:
   - id: 1
 vrfs:
@@ -60,7 +60,7 @@ type router struct {
 // startRouter starts it; pinned, all of it shares the lab's core for routers.
 func startRouter(o Options, l *fwdlab.Lab, dir, feed string) (*router, error) {
 	conf := filepath.Join(dir, "router.yaml")
-	text := fmt.Sprintf(configuration, localAS, feederIP, feed, l.In, fwdlab.MACGen, l.Out, hops[0], fwdlab.MACSink, hops[1], macOther)
+	text := fmt.Sprintf(configuration, localAS, feederIP, feed, l.In, fwdlab.MACGen, l.Out, hops[0], fwdlab.MACSink, hops[1], macOther, o.Express)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
