@@ -167,6 +167,9 @@ type FIBEntry struct {
 	Group    uint32        `json:"group"`
 	Kind     string        `json:"kind"`
 	NextHops []fib.NextHop `json:"next_hops,omitempty"`
+	// ExpressPackets and ExpressBytes went the express way by the group, which other prefixes share.
+	ExpressPackets uint64 `json:"express_packets,omitempty"`
+	ExpressBytes   uint64 `json:"express_bytes,omitempty"`
 }
 
 // FIBList is the reply to GetFIB; More tells to continue After the last one.

@@ -234,6 +234,9 @@ func showFIB(ctx context.Context, e *Env, w words) error {
 		if r.Kind == "forward" {
 			to = hops(r.NextHops)
 		}
+		if r.ExpressPackets > 0 {
+			to += fmt.Sprintf("  (express, by this group: %d packets, %d bytes)", r.ExpressPackets, r.ExpressBytes)
+		}
 		fmt.Fprintf(w, "%-5d %-10s %-28s %-7d %s\n", r.Card, r.VRF, r.Prefix, r.Group, to)
 	})
 }

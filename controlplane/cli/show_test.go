@@ -80,7 +80,7 @@ func twin() mgmt.Backend {
 			return mgmt.RouteChanges{Changes: []mgmt.RouteChange{c}, Total: 9}, nil
 		},
 		FIB: func(_ context.Context, _ mgmt.FIBQuery, f func(mgmt.FIBRoute) error) error {
-			return f(mgmt.FIBRoute{Card: 1, VRF: "red", Prefix: prefix("192.0.2.0/24"), Group: 2, Kind: "forward", NextHops: hop})
+			return f(mgmt.FIBRoute{Card: 1, VRF: "red", Prefix: prefix("192.0.2.0/24"), Group: 2, Kind: "forward", NextHops: hop, ExpressPackets: 7, ExpressBytes: 700})
 		},
 		FIBSummary: func(context.Context) (mgmt.FIBSummary, error) {
 			return mgmt.FIBSummary{Routes4: 3, Routes6: 1, Groups: 2, Cards: []mgmt.FIBCard{

@@ -209,6 +209,9 @@ type FIBRoute struct {
 	Group    uint32        `json:"group"`
 	Kind     string        `json:"kind"`
 	NextHops []ResolvedHop `json:"next_hops"`
+	// ExpressPackets and ExpressBytes went the express way by the group, which other prefixes share.
+	ExpressPackets uint64 `json:"express_packets,omitempty"`
+	ExpressBytes   uint64 `json:"express_bytes,omitempty"`
 }
 
 // FIBSummary compares the routing engine and its line cards.

@@ -220,6 +220,7 @@ func (r *Router) showFIBOf(ctx context.Context, id fib.CardID, v fib.VRF, q mgmt
 			for _, e := range list.Entries {
 				out = append(out, mgmt.FIBRoute{
 					Card: uint16(id), VRF: r.names.vrf(v), Prefix: e.Prefix, Group: e.Group, Kind: e.Kind, NextHops: r.viewHops(e.NextHops),
+					ExpressPackets: e.ExpressPackets, ExpressBytes: e.ExpressBytes,
 				})
 			}
 			return out, nil

@@ -33,6 +33,7 @@ type Tables struct {
 	mtu     map[uint16]int       // of devices, by port slot
 	failed  uint64               // entries that the kernel refused
 	short   bool                 // something did not fit
+	gone    func(index uint32)   // told of groups that are; may be nil
 	waiting map[uint32]*ip.Group // groups that did not
 }
 
@@ -69,12 +70,18 @@ func New(st *State, k Kernel, g *Grace, seed uint64) *Tables {
 	}
 }
 
+// OnGone names the function that is told of each group that is gone: its number may be used again.
+func (t *Tables) OnGone(f func(index uint32)) { t.gone = f }
+
 // Group mirrors a next-hop group; nil: it is gone.
 func (t *Tables) Group(index uint32, g *ip.Group) {
 	if index == 0 || index >= Groups {
 		return
 	}
 	delete(t.waiting, index)
+	if g == nil && t.gone != nil {
+		t.gone(index)
+	}
 	word, b := t.group(g)
 	if word == 0 && g != nil && g.Kind == fib.Forward && g.One() == nil {
 		t.short, t.waiting[index] = true, g

@@ -24,6 +24,7 @@ type expressPath struct {
 	reader *patricia.Reader
 	stop   chan struct{}
 	done   chan struct{}
+	base   map[uint32]xdp.Count // of groups: what earlier ones of their number had; not 0
 }
 
 // featuresEvery is how often devices are asked what they can: a veth depends on
@@ -62,7 +63,13 @@ func (a *Agent) openExpress(t *event.Task, ports []wire.PortConfig) error {
 		return nil
 	}
 	e := &expressPath{x: x, grace: express.NewGrace(), stop: make(chan struct{}), done: make(chan struct{})}
+	e.base = make(map[uint32]xdp.Count)
 	e.flat = express.New(x.State, x, e.grace, a.opt.HashSeed)
+	e.flat.OnGone(func(index uint32) {
+		if n := x.Routed(index); n != (xdp.Count{}) {
+			e.base[index] = n
+		}
+	})
 	e.reader = a.tables.NewReader()
 	e.reader.Online()
 	a.express = e
@@ -86,6 +93,15 @@ func (e *expressPath) close(a *Agent) error {
 	e.reader.Close()
 	a.express, a.expressMaps = nil, nil
 	return e.x.Close()
+}
+
+// routed is what went by a group since it was made.
+func (e *expressPath) routed(index uint32) xdp.Count {
+	if e == nil {
+		return xdp.Count{}
+	}
+	n, base := e.x.Routed(index), e.base[index]
+	return xdp.Count{Packets: n.Packets - base.Packets, Bytes: n.Bytes - base.Bytes}
 }
 
 func expressProgram(p *port) *xdp.ExpressPort {

@@ -75,6 +75,19 @@ func TestExpressForwards(t *testing.T) {
 	if p := r.status(1); p.Counters.RxPackets < 50 || p.ExpressReason != "" {
 		t.Errorf("port %+v", p)
 	}
+	routed := func() wire.FIBEntry {
+		l := get[wire.FIBList](r, 1, wire.GetFIB, wire.FIBQuery{VRF: red, Address: netip.MustParseAddr("10.2.0.9")})
+		if len(l.Entries) != 1 {
+			t.Fatalf("route %+v", l)
+		}
+		return l.Entries[0]
+	}
+	if e := routed(); e.ExpressPackets < 50 || e.ExpressBytes < 50*35 {
+		t.Errorf("counted by the route's group: %+v", e)
+	}
+	if l := get[wire.FIBList](r, 1, wire.GetFIB, wire.FIBQuery{VRF: red}); len(l.Entries) < 4 || l.Entries[2].ExpressPackets+l.Entries[3].ExpressPackets < 50 {
+		t.Errorf("listed: %+v", l)
+	}
 	r.ping("h1", "10.1.0.1") // local
 	r.ping("h2", "10.1.0.1")
 	r.ping("red", "10.2.0.2")

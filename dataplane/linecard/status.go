@@ -14,6 +14,7 @@ import (
 	"godwit/dataplane/netdev"
 	"godwit/dataplane/pipeline"
 	"godwit/dataplane/worker"
+	"godwit/dataplane/xdp"
 	"godwit/fib"
 )
 
@@ -213,9 +214,19 @@ const fibPage = 10_000
 
 func (a *Agent) fibList(q wire.FIBQuery) wire.FIBList {
 	list := wire.FIBList{Entries: []wire.FIBEntry{}}
+	counted := make(map[uint32]xdp.Count) // each group once
+	entry := func(p netip.Prefix, index uint32) wire.FIBEntry {
+		n, ok := counted[index]
+		if !ok {
+			n = a.express.routed(index)
+			counted[index] = n
+		}
+		g := a.tables.Group(index)
+		return wire.FIBEntry{Prefix: p, Group: uint32(g.ID), Kind: g.Kind.String(), NextHops: g.NextHops, ExpressPackets: n.Packets, ExpressBytes: n.Bytes}
+	}
 	if q.Address.IsValid() {
-		if r, g, ok := a.tables.Find(q.VRF, q.Address); ok {
-			list.Entries = append(list.Entries, fibEntry(r.Prefix, g))
+		if p, index, ok := a.tables.Longest(q.VRF, q.Address); ok {
+			list.Entries = append(list.Entries, entry(p, index))
 		}
 		return list
 	}
@@ -228,14 +239,10 @@ func (a *Agent) fibList(q wire.FIBQuery) wire.FIBList {
 			list.More = true
 			return false
 		}
-		list.Entries = append(list.Entries, fibEntry(p, a.tables.Group(index)))
+		list.Entries = append(list.Entries, entry(p, index))
 		return true
 	})
 	return list
-}
-
-func fibEntry(p netip.Prefix, g fib.Group) wire.FIBEntry {
-	return wire.FIBEntry{Prefix: p, Group: uint32(g.ID), Kind: g.Kind.String(), NextHops: g.NextHops}
 }
 
 func (a *Agent) fibStats() wire.FIBStats {

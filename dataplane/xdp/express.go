@@ -194,17 +194,20 @@ func (x *Express) Traffic(slot uint16) (sum Traffic) {
 	return sum
 }
 
-// Routed is how many packets and bytes went by a group. Any goroutine.
-func (x *Express) Routed(group uint32) (packets, bytes uint64) {
-	var list []struct{ Packets, Bytes uint64 }
+// Count is packets and bytes.
+type Count struct{ Packets, Bytes uint64 }
+
+// Routed is how much went by a group since the maps were made. Any goroutine.
+func (x *Express) Routed(group uint32) (n Count) {
+	var list []Count
 	if group >= express.Groups || x.shared["routed"].Lookup(group, &list) != nil {
-		return 0, 0
+		return n
 	}
 	for _, t := range list {
-		packets += t.Packets
-		bytes += t.Bytes
+		n.Packets += t.Packets
+		n.Bytes += t.Bytes
 	}
-	return packets, bytes
+	return n
 }
 
 // Blackholed counts the packets that met a blackhole route. Any goroutine.

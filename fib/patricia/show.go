@@ -88,14 +88,27 @@ func (t *Tables) Get(vrf fib.VRF, p netip.Prefix) (fib.Route, fib.Group, bool) {
 
 // Find returns the route of the longest prefix that has the address.
 func (t *Tables) Find(vrf fib.VRF, addr netip.Addr) (fib.Route, fib.Group, bool) {
+	p, index, ok := t.Longest(vrf, addr)
+	if !ok {
+		return fib.Route{}, fib.Group{}, false
+	}
+	g := t.Group(index)
+	return fib.Route{VRF: vrf, Prefix: p, Group: g.ID}, g, true
+}
+
+// Longest returns the longest prefix that has the address, and the index of its group.
+func (t *Tables) Longest(vrf fib.VRF, addr netip.Addr) (p netip.Prefix, group uint32, ok bool) {
 	addr = addr.Unmap().WithZone("")
 	tb := t.find(vrf, addr.Is4())
 	if tb == nil || !addr.IsValid() {
-		return fib.Route{}, fib.Group{}, false
+		return p, 0, false
 	}
 	tg := tb.deepest(keyOf(addr), uint(addr.BitLen()))
-	p, _ := addr.Prefix(int(tg.length()))
-	return t.route(vrf, p, tg)
+	if tg == 0 {
+		return p, 0, false
+	}
+	p, _ = addr.Prefix(int(tg.length()))
+	return p, tg.group(), true
 }
 
 func (t *Tables) route(vrf fib.VRF, p netip.Prefix, tg tag) (fib.Route, fib.Group, bool) {
