@@ -6,13 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// cpuShare: the CPU time of one event in so many is measured. It costs six
-	// system calls, some 1 µs.
-	cpuShare = 128
-	// heavyAfter is the average run above which it is measured every time.
-	heavyAfter = 100 * time.Microsecond
-)
+// meterEvery: of each handler, the CPU time of a run is measured once in so long
+// at most, so that of each long run. It costs six system calls, some 1 µs.
+const meterEvery = time.Millisecond
 
 // cpuSamples are the runs whose CPU time was measured: a handler's CPU time is
 // its run time times cpu/run.
@@ -50,17 +46,32 @@ func cpuTime(clock int32) int64 {
 	return ts.Nano()
 }
 
-// account adds one run to all figures. cpu is -1 when it was not measured.
-func (l *Loop) account(h *Handler, start, wait, run, cpu int64) {
-	deadline := h.deadline.Load()
+// runMetered runs f and adds its CPU time to the samples of h.
+func (l *Loop) runMetered(h *Handler, f func()) {
+	begin := l.clock.mono()
+	cpu := meter(f)
+	run := l.clock.mono() - begin
 	l.statMu.Lock()
-	l.busy += run
+	h.cpu.run += run
+	h.cpu.cpu += min(cpu, run)
+	l.statMu.Unlock()
+}
+
+// fold adds the events that have ended to all figures. statMu is held.
+func (l *Loop) fold() {
+	d := &l.diary
+	for end := d.ended(); d.folded < end; d.folded++ {
+		if e := d.at(d.folded); e.run != void {
+			l.busy += e.run
+			e.h.account(e.wait, e.run)
+		}
+	}
+}
+
+// account adds one run. statMu is held.
+func (h *Handler) account(wait, run int64) {
 	h.delay.add(wait)
 	h.run.add(run)
-	if cpu >= 0 {
-		h.cpu.run += run
-		h.cpu.cpu += min(cpu, run)
-	}
 	if run > int64(SlowAfter) {
 		h.slow++
 		h.warn[Slow].add(run)
@@ -69,11 +80,8 @@ func (l *Loop) account(h *Handler, start, wait, run, cpu int64) {
 		h.starved++
 		h.warn[Starved].add(wait)
 	}
-	if deadline > 0 && wait > deadline {
+	if deadline := h.deadline; deadline > 0 && wait > int64(deadline) {
 		h.missed++
 		h.warn[Late].add(wait)
 	}
-	h.heavy = h.run.total > int64(h.run.count)*int64(heavyAfter)
-	l.trace.add(h, start, wait, run)
-	l.statMu.Unlock()
 }

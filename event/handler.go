@@ -1,9 +1,6 @@
 package event
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
 // Handler is a named source of events of one class: the unit of order and of
 // statistics.
@@ -12,12 +9,11 @@ type Handler struct {
 	class Class
 	loop  *Loop
 
-	deadline atomic.Int64 // ns from post or due time to start; 0: none
-
-	_     cacheLines // posters read what is above, the loop writes what is below
-	heavy bool       // runs are long: the CPU time of each is measured; the loop's own
+	_       cacheLines // posters read what is above, the loop writes what is below
+	meterAt int64      // when to measure the CPU time of a run again, mono time; the loop's own
 
 	// Guarded by the loop's statMu.
+	deadline  time.Duration // from post or due time to start; 0: none
 	run       histogram
 	delay     histogram
 	missed    uint64 // deadlines
@@ -67,12 +63,12 @@ func (h *Handler) Post(f func()) error {
 	return h.post(f, false)
 }
 
-func (h *Handler) post(f func(), force bool) error {
+func (h *Handler) post(f func(), forced bool) error {
 	l := h.loop
 	if l.stopping.Load() {
 		return ErrStopped
 	}
-	err := l.classes[h.class].push(item{h: h, f: f, at: l.clock.mono(), forced: force}, l.onLoop)
+	err := l.classes[h.class].push(item{h: h, f: f, at: force(l.clock.mono(), forced)}, l.onLoop)
 	if err == nil {
 		l.rouse()
 	}
@@ -119,12 +115,18 @@ func (h *Handler) Async(work func() error, done func(error)) {
 
 // SetDeadline sets how long an event of h may wait before it starts; later
 // starts count as missed. 0 is no deadline.
-func (h *Handler) SetDeadline(d time.Duration) { h.deadline.Store(int64(d)) }
+func (h *Handler) SetDeadline(d time.Duration) {
+	h.loop.statMu.Lock()
+	defer h.loop.statMu.Unlock()
+	h.loop.fold() // what ran before keeps the old one
+	h.deadline = d
+}
 
 // After runs f once, d from now, as an event of h: not earlier, and at most one
 // tick (0.26 ms) plus the queueing later.
 func (h *Handler) After(d time.Duration, f func()) *Timer {
 	t := &Timer{h: h, f: f}
+	t.ticket.timer = t
 	h.loop.arm(t, d)
 	return t
 }
@@ -146,6 +148,7 @@ const MinPeriod = time.Millisecond
 // runs that a busy loop missed are left out, not made up for.
 func (h *Handler) Every(d time.Duration, f func(), opts ...TimerOption) *Timer {
 	t := &Timer{h: h, f: f, period: max(d, MinPeriod)}
+	t.ticket.timer = t
 	for _, o := range opts {
 		o(t)
 	}

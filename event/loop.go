@@ -3,6 +3,7 @@ package event
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -14,6 +15,7 @@ import (
 type Loop struct {
 	name    string
 	clock   clock
+	inbox   inbox
 	classes [numClasses]queue
 	wheel   wheel // guarded by timerMu
 
@@ -31,7 +33,7 @@ type Loop struct {
 
 	sleeping atomic.Bool   // the loop is about to wait, or waits
 	wake     chan struct{} // capacity 1
-	alarm    *time.Timer   // of rest
+	alarm    *time.Timer   // of wait
 	stopping atomic.Bool
 	done     chan struct{} // closed when Run has ended
 	doneOnce sync.Once
@@ -42,24 +44,28 @@ type Loop struct {
 	advanced chan struct{}
 	urgent   urgency
 
-	_       cacheLines              // posters read what is above, the loop writes what is below
-	current atomic.Pointer[Handler] // whose event runs, or ran last
-	started atomic.Int64            // when the event that runs began, mono time; 0: none runs
-	turn    uint64                  // events run; belongs to who holds runMu
-	fresh   int64                   // mono time of just now, 0: not known; belongs to who holds runMu
-	brisk   bool                    // events come closer than spinFor; belongs to Run
-	runner  atomic.Uint64           // goroutine that holds runMu
-	routine atomic.Uint64           // goroutine of the task that runs
+	_       cacheLines // posters read what is above, the loop writes what is below
+	diary   diary
+	turn    uint64 // events begun ever; belongs, with what follows, to who holds runMu
+	written uint64 // diary.folded, as last looked up
+	idle    bool   // no event runs, and the diary says so
+	ready   uint32 // classes (1<<Class) of which events wait in their own queues
+	reading *piece // of the inbox
+	read    int    // items of it
+	sorted  int64  // when the inbox was last read, mono time
+	fresh   int64  // mono time of just now, 0: not known
+	brisk   bool   // events come closer than spinFor; belongs to Run
 
 	_        cacheLines
+	runner   atomic.Uint64 // goroutine that holds runMu
+	routine  atomic.Uint64 // goroutine of the task that runs
 	settleMu sync.Mutex
-	settling []chan struct{} // closed when the event that runs has ended
-	waiters  atomic.Int32    // len(settling)
+	settling []settler
+	waiters  atomic.Int32 // len(settling)
 
-	// Guarded by statMu, with the figures of all handlers: one lock an event.
+	// Guarded by statMu, with the figures of all handlers.
 	statMu  sync.Mutex
 	busy    int64 // ns spent in handlers
-	trace   ring
 	cleared int64 // mono time of Clear
 
 	_        cacheLines
@@ -113,11 +119,17 @@ func New(name string, opts ...Option) *Loop {
 	l.wheel.shift = tickShift
 	for c := range l.classes {
 		q := &l.classes[c]
-		q.bound, q.room.L = int64(bounds[c]), &q.mu
+		q.class, q.box, q.bound, q.room.L = Class(c), &l.inbox, int64(bounds[c]), &l.inbox.mu
 	}
 	for _, o := range opts {
 		o(l)
 	}
+	for c := range l.classes {
+		q := &l.classes[c]
+		q.lag = min(q.bound/lagShare, maxLag)
+	}
+	l.inbox.last = new(piece)
+	l.reading = l.inbox.last
 	l.nextDue.Store(never)
 	l.tasks = make(map[*Task]func())
 	return l
@@ -177,9 +189,16 @@ func (l *Loop) Done() <-chan struct{} { return l.done }
 
 // release drops what waits once the loop has ended.
 func (l *Loop) release() {
+	l.rest()
+	l.inbox.mu.Lock()
+	l.inbox.closed, l.inbox.spare, l.ready = true, nil, 0
+	l.inbox.last, l.inbox.n, l.reading, l.read = nil, 0, nil, 0
+	l.inbox.filled.Store(0)
+	l.inbox.kept.Store(0)
 	for c := range l.classes {
-		l.classes[c].drop()
+		l.classes[c].close()
 	}
+	l.inbox.mu.Unlock()
 	l.timerMu.Lock()
 	l.wheel.clear()
 	l.nextDue.Store(never)
@@ -196,7 +215,6 @@ func (l *Loop) release() {
 	for _, s := range sources {
 		s.end()
 	}
-	l.settled()
 }
 
 // runNext runs the first waiting event of the highest class, after moving
@@ -212,21 +230,78 @@ func (l *Loop) runNext() bool {
 			l.fresh = 0
 		}
 	}
-	l.turn++
 	if l.turn%starveShare == 0 && !l.clock.virtual && l.runStarving() {
 		return true
 	}
-	for c := range l.classes {
-		q := &l.classes[c]
-		if !q.waiting() {
-			continue
-		}
-		if it, ok := q.pop(); ok {
-			l.run(q, it)
-			return true
-		}
+	c := l.first()
+	if c == numClasses {
+		l.rest()
+		return false
 	}
-	return false
+	l.run(&l.classes[c])
+	return true
+}
+
+// To look after events of a higher class that came meanwhile costs as much as
+// some short events: while more than crowd of a class wait, the loop does so once
+// in collectEvery only, and so catches up sooner, for all.
+const (
+	crowd        = 64
+	collectEvery = 5 * time.Microsecond
+)
+
+// first returns the highest class of which an event waits, or numClasses. It
+// takes over what has come if that may be of a higher class than what waits.
+func (l *Loop) first() Class {
+	filled, kept := l.inbox.filled.Load(), l.inbox.kept.Load()
+	c := highest(l.ready | kept)
+	if filled&(1<<c-1) == 0 {
+		return c
+	}
+	if c < numClasses && l.classes[c].waits.n > crowd && !l.clock.virtual && l.stamp()-l.sorted < int64(collectEvery) {
+		return c
+	}
+	l.collect()
+	return highest(l.ready | kept)
+}
+
+// highest is the highest class of a set of 1<<Class, numClasses of the empty one.
+func highest(set uint32) Class {
+	return Class(bits.TrailingZeros32(set | 1<<numClasses))
+}
+
+// collect sorts what posters have left into the queues of its classes.
+func (l *Loop) collect() {
+	l.sorted = l.stamp()
+	l.inbox.filled.Store(0) // before it reads: see put
+	for {
+		p := l.reading
+		n := int(p.n.Load())
+		for i := l.read; i < n; i++ {
+			it := &p.items[i]
+			c := it.h.class
+			l.classes[c].waits.push(it)
+			l.ready |= 1 << c
+		}
+		clear(p.items[l.read:n])
+		l.read = n
+		next := p.next.Load()
+		if next == nil || n < chunkItems {
+			return
+		}
+		l.reading, l.read = next, 0
+		l.inbox.recycle(p)
+	}
+}
+
+// pop takes the oldest event of a class that has one. It is valid until another
+// event comes.
+func (l *Loop) pop(q *queue) *item {
+	it := q.pop()
+	if q.waits.n == 0 {
+		l.ready &^= 1 << q.class
+	}
+	return it
 }
 
 // starveShare: one event in so many is of the lowest class that starves: an
@@ -236,54 +311,50 @@ const starveShare = 64
 // runStarving runs the oldest event of the lowest class whose oldest has waited
 // longer than StarveBound.
 func (l *Loop) runStarving() bool {
+	if l.inbox.filled.Load() != 0 {
+		l.collect()
+	}
+	set := l.ready | l.inbox.kept.Load()
 	for c := range l.classes {
 		q := &l.classes[len(l.classes)-1-c]
-		if !q.waiting() {
-			continue
-		}
-		if at, ok := q.oldest(); ok && l.stamp()-at > int64(StarveBound) {
-			it, _ := q.pop()
-			l.run(q, it)
+		if set&(1<<q.class) != 0 && l.stamp()-q.oldest() > int64(StarveBound) {
+			l.run(q)
 			return true
 		}
 	}
 	return false
 }
 
-// run runs one event and accounts for it.
-func (l *Loop) run(q *queue, it item) {
-	h := it.h
-	start := max(l.stamp(), 1)
-	if l.current.Load() != h {
-		l.current.Store(h)
+// run runs the oldest event of a class and accounts for it.
+func (l *Loop) run(q *queue) {
+	it := l.pop(q)
+	h, start := it.h, l.stamp()
+	e := l.begin(h, start, max(start-it.posted(), 0)) // before the claim: see settle; posted since the clock was read: no wait
+	f := it.claim(l, q)
+	*it = item{}
+	if f == nil {
+		e.run = void
+		return
 	}
-	l.started.Store(start) // before the claim: see settle
-	if f := it.claim(l, q); f != nil {
-		cpu := int64(-1)
-		if h.heavy || l.turn%cpuShare == 0 {
-			cpu = meter(f)
-		} else {
-			f()
-		}
-		end := l.clock.mono()
-		l.fresh = end
-		l.account(h, start, max(start-it.at, 0), end-start, cpu) // posted since the clock was read: no wait
+	if start >= h.meterAt {
+		h.meterAt = start + int64(meterEvery)
+		l.runMetered(h, f)
+	} else {
+		f()
 	}
-	l.started.Store(0)
-	if l.waiters.Load() > 0 {
-		l.settled()
-	}
+	l.fresh = l.clock.mono()
+	e.run = l.fresh - start
 }
 
 // claim returns what the event runs: nil if it was cancelled meanwhile.
 func (it *item) claim(l *Loop, q *queue) func() {
 	switch {
-	case it.timer != nil:
-		return l.take(it.timer)
-	case it.key != nil:
-		return q.claim(it.key)
+	case it.what == nil:
+		return it.f
+	case it.what.timer != nil:
+		return l.take(it.what.timer)
 	}
-	return it.f
+	return q.claim(it.what.key)
 }
 
 // stamp is the mono time, read when the last event ended: reading the clock
@@ -326,19 +397,19 @@ func (l *Loop) linger() bool {
 // sleep waits for an event, a timer, an Advance or the end.
 func (l *Loop) sleep() {
 	if l.clock.virtual {
-		l.rest()
+		l.wait()
 		return
 	}
 	if l.linger() {
 		return
 	}
 	begin := l.stamp()
-	l.rest()
+	l.wait()
 	l.brisk = l.stamp()-begin < int64(spinFor) && runtime.GOMAXPROCS(0) > 1
 }
 
-// rest is sleep without looking first.
-func (l *Loop) rest() {
+// wait is sleep without looking first.
+func (l *Loop) wait() {
 	l.sleeping.Store(true)
 	defer l.sleeping.Store(false)
 	l.fresh = 0
@@ -373,7 +444,7 @@ func (l *Loop) rest() {
 	}
 }
 
-// sleepInKernel is rest of a loop that is urgent.
+// sleepInKernel is wait of a loop that is urgent.
 func (l *Loop) sleepInKernel() {
 	d := int64(-1)
 	if next := l.nextDue.Load(); next != never {
@@ -386,14 +457,7 @@ func (l *Loop) sleepInKernel() {
 }
 
 // waiting tells whether an event waits in any class.
-func (l *Loop) waiting() bool {
-	for c := range l.classes {
-		if l.classes[c].waiting() {
-			return true
-		}
-	}
-	return false
-}
+func (l *Loop) waiting() bool { return l.ready|l.inbox.filled.Load()|l.inbox.kept.Load() != 0 }
 
 // rouse ends sleep, if the loop sleeps. The first of several does it.
 func (l *Loop) rouse() {
@@ -470,7 +534,7 @@ func (e *PanicError) Error() string {
 // crash adds the handler's name to a panic and lets it go on: the process
 // ends, its supervisor starts it again. The stack shown is the handler's.
 func (l *Loop) crash() {
-	h := l.running()
+	h := l.running().h
 	if h == nil {
 		return
 	}

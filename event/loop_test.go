@@ -356,38 +356,81 @@ func TestStatsWhileRunning(t *testing.T) {
 // pushed and popped in between, over many chunks.
 func TestQueueAgainstTwin(t *testing.T) {
 	for _, policy := range []Policy{Reject, DropOldest} {
-		q := &queue{bound: 1000, policy: policy}
-		q.room.L = &q.mu
+		l := New("l", WithBound(Normal, 1000), WithPolicy(Normal, policy))
+		h, q := l.Handler("h", Normal), &l.classes[Normal]
 		var twin []int64
 		rng := rand.New(rand.NewPCG(1, uint64(policy)))
 		never := func() bool { return true }
+		// The oldest event left, of which posters need not know yet.
+		behind := func() int { return len(twin) + int(q.untold) }
 		for i := range int64(50_000) {
 			if rng.IntN(2+int(i/10_000)%2) == 0 { // sometimes more in than out
-				if it, ok := q.pop(); ok != (len(twin) > 0) || ok && it.at != twin[0] {
-					t.Fatalf("%v: step %d: popped %v %v, want %v", policy, i, it.at, ok, twin[:min(1, len(twin))])
+				c := l.first()
+				if (c == Normal) != (len(twin) > 0) {
+					t.Fatalf("%v: step %d: first class %v with %d waiting", policy, i, c, len(twin))
 				}
-				twin = twin[min(1, len(twin)):]
+				if c != Normal {
+					continue
+				}
+				if at := q.oldest(); at != twin[0] {
+					t.Fatalf("%v: step %d: the oldest is %d, want %d", policy, i, at, twin[0])
+				}
+				if it := l.pop(q); it.at != twin[0] {
+					t.Fatalf("%v: step %d: popped %d, want %d", policy, i, it.at, twin[0])
+				}
+				twin = twin[1:]
 				continue
 			}
-			err := q.push(item{at: i}, never)
+			err := q.push(item{h: h, at: i}, never)
 			switch {
-			case len(twin) < 1000 && err == nil:
+			case behind() < 1000 && err == nil:
 			case policy == DropOldest && err == nil:
 				twin = twin[1:]
-			case policy == Reject && len(twin) == 1000 && errors.Is(err, ErrFull):
+			case policy == Reject && behind() == 1000 && errors.Is(err, ErrFull):
 				continue
 			default:
 				t.Fatalf("%v: push with %d waiting: %v", policy, len(twin), err)
 			}
 			twin = append(twin, i)
-			if at, ok := q.oldest(); !ok || at != twin[0] {
-				t.Fatalf("%v: the oldest is %d, want %d", policy, at, twin[0])
+		}
+		if s := q.stats(); s.Queued != behind() || s.Max != 1000 || s.Queued > len(twin)+1000/lagShare {
+			t.Errorf("%v: %d waiting: %+v", policy, len(twin), s)
+		}
+	}
+}
+
+// TestFIFOAgainstTwin: items come out in the order they went in, and leave nothing
+// behind.
+func TestFIFOAgainstTwin(t *testing.T) {
+	var f fifo
+	var twin []int64
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range int64(50_000) {
+		switch {
+		case rng.IntN(3+int(i/5_000)%2) > 1 || len(twin) == 0: // sometimes more in than out
+			f.push(&item{at: i})
+			twin = append(twin, i)
+		default:
+			it := f.pop()
+			if it.at != twin[0] {
+				t.Fatalf("step %d: popped %d, want %d", i, it.at, twin[0])
+			}
+			*it = item{}
+			twin = twin[1:]
+		}
+		if f.n != len(twin) || f.n > 0 && f.at(f.n-1).at != twin[len(twin)-1] {
+			t.Fatalf("step %d: %d items, want %d", i, f.n, len(twin))
+		}
+	}
+	for f.n > 0 {
+		*f.pop() = item{}
+	}
+	for _, c := range f.chunks {
+		for i := range c {
+			if c[i].at != 0 {
+				t.Fatal("an item is left behind")
 			}
 		}
-		if q.mu.Lock(); int(q.depth()) != len(twin) || q.max != 1000 {
-			t.Errorf("%v: depth %d of %d, most %d", policy, q.depth(), len(twin), q.max)
-		}
-		q.mu.Unlock()
 	}
 }
 
@@ -423,11 +466,10 @@ func TestBurstMemoryIsReleased(t *testing.T) {
 	l.Advance(0)
 	post(t, h, func() {})
 	l.Advance(0)
-	q := &l.classes[Normal]
-	if n := len(q.in) + len(q.out) + len(q.spare) + len(q.spent); n > keepChunks+1 {
-		t.Errorf("%d chunks kept", n)
+	if f := l.classes[Normal].waits; len(f.chunks) > keepChunks || cap(f.chunks) > 2*keepChunks {
+		t.Errorf("%d chunks kept, room for %d", len(f.chunks), cap(f.chunks))
 	}
-	if cap(q.in) > 2*keepChunks && cap(q.out) > 2*keepChunks {
-		t.Errorf("lists of %d and %d chunks kept", cap(q.in), cap(q.out))
+	if n := len(l.inbox.spare); n > keepChunks || l.inbox.last != l.reading {
+		t.Errorf("%d pieces kept", n)
 	}
 }

@@ -2,20 +2,19 @@ package event
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
 
 // bounds are how many posted events may wait in each class; above, the class's
-// policy decides. An entry is 48 bytes and a typical handler runs below 10 µs.
+// policy decides. An entry is 32 bytes and a typical handler runs below 10 µs.
 //
 //   - critical: loss of links and peers. A chassis has some thousands of both;
 //     all of them lost at once must fit.
 //   - high: protocol timers and sessions. One event a peer and message; 16,384
 //     is 0.1 s of work, after which a session would be late anyway.
 //   - normal: route updates and requests arrive in batches behind windows;
-//     65,536 is 3 MB and half a second of work.
+//     65,536 is 2 MB and half a second of work.
 //   - background: statistics can be asked again; what is refused is not missed.
 //
 // Expired timers and ends of Async are not counted against the bound: each
@@ -48,31 +47,39 @@ func (p Policy) String() string {
 	return fmt.Sprintf("policy(%d)", uint8(p))
 }
 
-const (
-	// chunkItems is how many events one piece of a queue holds: a queue grows
-	// without moving what it holds. 6 KiB.
-	chunkItems = 128
-	// keepCap is for how many events an empty queue keeps memory (192 KiB): a
-	// burst must not pin its own for ever.
-	keepCap = 4096
-	// keepChunks is the same in chunks.
-	keepChunks = keepCap / chunkItems
-)
-
-// item is one waiting event: f, the function of a timer or that of a key.
+// item is one waiting event. Queues are copied between processors: it is small.
 type item struct {
-	h      *Handler
-	f      func()
-	timer  *Timer
-	key    *keyed
-	at     int64 // posted or due, mono time
-	forced bool  // not counted against the bound, never dropped
+	h    *Handler
+	f    func()  // runs, if what is nil
+	what *ticket // what runs, if not nil
+	at   int64   // posted or due, mono time; ^at if forced
+}
+
+// ticket is a timer or a key, which know what runs.
+type ticket struct {
+	timer *Timer
+	key   *keyed
+}
+
+// forced events are not counted against the bound, and never dropped.
+func (it *item) forced() bool { return it.at < 0 }
+
+// posted is when the event was posted or due.
+func (it *item) posted() int64 { return it.at ^ it.at>>63 }
+
+// force is the time of a forced event.
+func force(at int64, yes bool) int64 {
+	if yes {
+		return ^at
+	}
+	return at
 }
 
 // keyed is a waiting event that a newer one may replace.
 type keyed struct {
-	id handlerKeyed
-	f  func()
+	id     handlerKeyed
+	f      func()
+	ticket ticket // itself
 }
 
 type handlerKeyed struct {
@@ -80,52 +87,108 @@ type handlerKeyed struct {
 	key any
 }
 
-// queue is a class's FIFO. Posters fill in, under the lock; the loop takes all
-// of it at once into out, so that neither waits for the other for longer than it
-// takes to append one event, however much waits.
-//
-// What one side writes at each event lies on lines of the processor's cache that
-// the other does not read at each event: a line that both use costs more than
-// the rest of an event.
-type queue struct {
-	filled  atomic.Bool  // in holds something
-	blocked atomic.Int32 // posters that wait for room
-	policy  Policy
+// cacheLines keep apart what lies before and behind them: two lines, since
+// processors fetch pairs. A line that two processors write costs more than the
+// rest of an event.
+type cacheLines [128]byte
 
-	_       cacheLines // what follows is written by posters
-	mu      sync.Mutex
-	room    sync.Cond // of mu: an event was taken
-	in      []*chunk
-	first   int // of in: items dropped or taken off its front
-	n       int // items in in
-	spare   []*chunk
-	pushed  int64 // ever
-	seen    int64 // taken, as last looked up: a line that the loop writes
+// inbox is where posters leave events of all classes, in pieces. The loop reads
+// them without the lock, many at once, and sorts them into its own queues: so
+// what posters and the loop share is touched once a batch, however short the
+// events are, and neither waits for the other.
+type inbox struct {
+	_      cacheLines
+	filled atomic.Uint32 // classes (1<<Class) of which something came; the loop clears it, and reads then
+	kept   atomic.Uint32 // classes of which something waits with the posters: DropOldest; written under mu
+	_      cacheLines
+	mu     sync.Mutex // of posters
+	closed bool
+	last   *piece
+	n      int      // items in last
+	spare  []*piece // empty
+	_      cacheLines
+}
+
+// piece is a part of the inbox, filled once.
+type piece struct {
+	n     atomic.Int32 // items that may be read
+	next  atomic.Pointer[piece]
+	_     cacheLines
+	items [chunkItems]item
+}
+
+// put appends an event. mu is held.
+func (b *inbox) put(it *item, c Class) {
+	if b.n == chunkItems {
+		p := (*piece)(nil)
+		if last := len(b.spare) - 1; last >= 0 {
+			p, b.spare = b.spare[last], b.spare[:last]
+		} else {
+			p = new(piece)
+		}
+		b.last.next.Store(p)
+		b.last, b.n = p, 0
+	}
+	b.last.items[b.n] = *it
+	b.n++
+	b.last.n.Store(int32(b.n))
+	if b.filled.Load()&(1<<c) == 0 { // the loop reads after it has cleared this
+		b.filled.Or(1 << c)
+	}
+}
+
+// recycle keeps a piece that was read, if there are few.
+func (b *inbox) recycle(p *piece) {
+	p.n.Store(0)
+	p.next.Store(nil)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.spare) < keepChunks {
+		b.spare = append(b.spare, p)
+	}
+}
+
+// queue is a priority class.
+type queue struct {
+	class  Class
+	policy Policy
+	box    *inbox
+	bound  int64
+	lag    int64 // events the loop may take before it tells: 0 in a short queue
+
+	// Guarded by box.mu.
+	kept    fifo      // with DropOldest: what waits, where posters can drop it
+	room    sync.Cond // of box.mu: events were taken
+	pushed  int64     // ever
+	seen    int64     // taken, as last looked up: a line that the loop writes
 	keys    map[handlerKeyed]*keyed
-	bound   int64
 	max     int64
 	posted  uint64
 	full    uint64 // refused
 	dropped uint64
 	waited  uint64 // posts that blocked
-	closed  bool
 
-	_     cacheLines   // what follows is written by the loop
-	taken atomic.Int64 // ever: run or dropped
-	out   []*chunk     // the loop's own from here on
-	head  int          // of out
-	left  int          // items in out
-	spent []*chunk     // empty, to be given back
-	_     cacheLines
+	_       cacheLines
+	blocked atomic.Int32 // posters that wait for room
+	taken   atomic.Int64 // ever: run or dropped
+
+	_      cacheLines // what follows is the loop's own
+	waits  fifo
+	untold int64 // taken since taken was written
+	popped item  // by popKept
+	_      cacheLines
 }
 
-// cacheLines keep apart what lies before and behind them: two lines, since
-// processors fetch pairs.
-type cacheLines [128]byte
+const (
+	// maxLag and lagShare: the loop tells posters of each 32nd event it takes, of
+	// each in a queue with a bound below 512, and when it has taken the last one.
+	// So a queue may look fuller than it is by 0.2 % of its bound.
+	maxLag   = 31
+	lagShare = 512
+)
 
-type chunk [chunkItems]item
-
-// depth is how many events wait. mu is held.
+// depth is how many events wait; up to lag more while the loop takes them.
+// box.mu is held.
 func (q *queue) depth() int64 {
 	q.seen = q.taken.Load()
 	return q.pushed - q.seen
@@ -134,68 +197,56 @@ func (q *queue) depth() int64 {
 // push appends; unless forced, the policy decides over a full queue. onLoop
 // tells whether the caller is the loop.
 func (q *queue) push(it item, onLoop func() bool) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.add(it, onLoop)
+	q.box.mu.Lock()
+	err := q.add(&it, onLoop)
+	q.box.mu.Unlock()
+	return err
 }
 
 // pushKey replaces the waiting event of the key, or appends. It reports whether
 // it replaced.
 func (q *queue) pushKey(it item, key any, onLoop func() bool) (bool, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.box.mu.Lock()
+	defer q.box.mu.Unlock()
 	id := handlerKeyed{it.h, key}
-	if k := q.keys[id]; k != nil {
-		k.f = it.f
+	if old := q.keys[id]; old != nil {
+		old.f = it.f
 		return true, nil
 	}
-	it.key = &keyed{id: id, f: it.f}
-	it.f = nil
-	err := q.add(it, onLoop)
+	k := &keyed{id: id, f: it.f}
+	k.ticket.key = k
+	it.what, it.f = &k.ticket, nil
+	err := q.add(&it, onLoop)
 	if err == nil {
 		if q.keys == nil {
 			q.keys = make(map[handlerKeyed]*keyed)
 		}
-		q.keys[id] = it.key // the newest, if add waited and another came first
+		q.keys[id] = k // the newest, if add waited and another came first
 	}
 	return false, err
 }
 
-func (q *queue) add(it item, onLoop func() bool) error {
-	if q.closed {
+func (q *queue) add(it *item, onLoop func() bool) error {
+	if q.box.closed {
 		return ErrStopped
 	}
-	if !it.forced && q.pushed-q.seen >= q.bound && q.depth() >= q.bound {
+	if !it.forced() && q.pushed-q.seen >= q.bound && q.depth() >= q.bound {
 		if err := q.makeRoom(onLoop); err != nil {
 			return err
 		}
 	}
-	q.append(it)
+	if q.policy == DropOldest {
+		q.kept.push(it)
+		q.box.kept.Store(q.box.kept.Load() | 1<<q.class)
+	} else {
+		q.box.put(it, q.class)
+	}
+	q.pushed++
+	q.posted++
 	if q.pushed-q.seen > q.max {
 		q.max = max(q.max, q.depth())
 	}
 	return nil
-}
-
-// append adds to in.
-func (q *queue) append(it item) {
-	end := q.first + q.n
-	if end == len(q.in)*chunkItems {
-		c := (*chunk)(nil)
-		if last := len(q.spare) - 1; last >= 0 {
-			c, q.spare = q.spare[last], q.spare[:last]
-		} else {
-			c = new(chunk)
-		}
-		q.in = append(q.in, c)
-	}
-	q.in[end/chunkItems][end%chunkItems] = it
-	q.n++
-	q.pushed++
-	q.posted++
-	if !q.filled.Load() {
-		q.filled.Store(true)
-	}
 }
 
 // makeRoom does what the policy says, with the lock held.
@@ -211,11 +262,11 @@ func (q *queue) makeRoom(onLoop func() bool) error {
 		}
 		q.waited++
 		q.blocked.Add(1)
-		for q.depth() >= q.bound && !q.closed {
+		for q.depth() >= q.bound && !q.box.closed {
 			q.room.Wait()
 		}
 		q.blocked.Add(-1)
-		if q.closed {
+		if q.box.closed {
 			return ErrStopped
 		}
 		return nil
@@ -224,26 +275,20 @@ func (q *queue) makeRoom(onLoop func() bool) error {
 	return ErrFull
 }
 
-// at is the i-th item of in.
-func (q *queue) at(i int) *item {
-	i += q.first
-	return &q.in[i/chunkItems][i%chunkItems]
-}
-
 // dropOldest removes the oldest event that may be dropped.
 func (q *queue) dropOldest() bool {
-	for i := range q.n {
-		it := q.at(i)
-		if it.forced {
+	for i := range q.kept.n {
+		it := q.kept.at(i)
+		if it.forced() {
 			continue
 		}
-		if it.key != nil {
-			delete(q.keys, it.key.id)
+		if it.what != nil {
+			delete(q.keys, it.what.key.id)
 		}
 		for ; i > 0; i-- { // those before it move up
-			*q.at(i) = *q.at(i - 1)
+			*q.kept.at(i) = *q.kept.at(i - 1)
 		}
-		q.shift()
+		*q.kept.pop() = item{}
 		q.taken.Add(1)
 		q.dropped++
 		return true
@@ -251,148 +296,139 @@ func (q *queue) dropOldest() bool {
 	return false
 }
 
-// shift takes the first item off in.
-func (q *queue) shift() item {
-	it := *q.at(0)
-	*q.at(0) = item{}
-	q.first++
-	q.n--
-	if q.first == chunkItems || q.n == 0 {
-		q.recycle(q.in[0])
-		q.in = slices.Delete(q.in, 0, 1)
-		q.first = 0
+// pop takes the oldest event of a queue that has one. It is valid until the next
+// push. Only the loop calls it.
+func (q *queue) pop() *item {
+	if q.policy == DropOldest {
+		return q.popKept()
 	}
-	if q.n == 0 {
-		q.filled.Store(false)
+	it := q.waits.pop()
+	if q.untold++; q.untold > q.lag || q.waits.n == 0 {
+		q.tell()
 	}
 	return it
 }
 
-// recycle keeps an empty chunk for later, if there are few.
-func (q *queue) recycle(c *chunk) {
-	if len(q.spare) < keepChunks {
-		q.spare = append(q.spare, c)
-	}
-}
-
-// lock waits for posters without sleeping, as long as that is short: they hold
-// the lock for less than it takes to wake up.
-func (q *queue) lock() {
-	for range lockSpins {
-		if q.mu.TryLock() {
-			return
-		}
-	}
-	q.mu.Lock()
-}
-
-// lockSpins are tries of some 10 ns.
-const lockSpins = 100
-
-// refill takes what waits and reports whether there is any. Only the loop calls
-// it, with out used up.
-func (q *queue) refill() bool {
-	if !q.filled.Load() {
-		return false
-	}
-	q.lock()
-	defer q.mu.Unlock()
-	for _, c := range q.spent {
-		q.recycle(c)
-	}
-	clear(q.spent)
-	q.spent = q.spent[:0]
-	if q.n == 0 {
-		return false
-	}
-	if q.policy == DropOldest { // what is in out could not be dropped: one at a time
-		if len(q.out) == 0 {
-			q.out = []*chunk{new(chunk)}
-		}
-		q.out[0][0], q.head, q.left = q.shift(), 0, 1
-		return true
-	}
-	q.out, q.in = q.in, q.out[:0]
-	q.head, q.left = q.first, q.n
-	q.first, q.n = 0, 0
-	q.filled.Store(false)
-	return true
-}
-
-// waiting tells whether there is an event to pop. Only the loop calls it.
-func (q *queue) waiting() bool { return q.left > 0 || q.filled.Load() }
-
-// pop takes the oldest item. Only the loop calls it.
-func (q *queue) pop() (item, bool) {
-	if q.left == 0 && !q.refill() {
-		return item{}, false
-	}
-	c := q.out[q.head/chunkItems]
-	it := c[q.head%chunkItems]
-	c[q.head%chunkItems] = item{}
-	q.head++
-	q.left--
-	q.taken.Add(1)
-	if q.policy != DropOldest && (q.head%chunkItems == 0 || q.left == 0) {
-		q.spend((q.head - 1) / chunkItems)
-	}
+// tell tells posters how much was taken.
+func (q *queue) tell() {
+	q.taken.Add(q.untold)
+	q.untold = 0
 	if q.blocked.Load() > 0 {
-		q.mu.Lock()
+		q.box.mu.Lock()
 		q.room.Broadcast()
-		q.mu.Unlock()
+		q.box.mu.Unlock()
 	}
-	return it, true
 }
 
-// spend gives an empty chunk of out back.
-func (q *queue) spend(i int) {
-	if len(q.spent) < keepChunks {
-		q.spent = append(q.spent, q.out[i])
+// popKept is pop of a queue whose events stay where posters can drop them.
+func (q *queue) popKept() *item {
+	b := q.box
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	it := q.kept.pop()
+	q.popped = *it
+	*it = item{}
+	q.taken.Add(1)
+	if q.kept.n == 0 {
+		b.kept.Store(b.kept.Load() &^ (1 << q.class))
 	}
-	q.out[i] = nil
-	if q.left > 0 {
-		return
-	}
-	if q.out = q.out[:0]; cap(q.out) > keepChunks {
-		q.out = nil
-	}
+	return &q.popped
 }
 
 // oldest returns when the event that pop would return was posted. Only the loop
 // calls it.
-func (q *queue) oldest() (int64, bool) {
-	if q.policy == DropOldest && q.left == 0 { // it stays where it may be dropped
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if q.n == 0 {
-			return 0, false
-		}
-		return q.at(0).at, true
+func (q *queue) oldest() int64 {
+	if q.policy == DropOldest {
+		q.box.mu.Lock()
+		defer q.box.mu.Unlock()
+		return q.kept.at(0).posted()
 	}
-	if q.left == 0 && !q.refill() {
-		return 0, false
-	}
-	return q.out[q.head/chunkItems][q.head%chunkItems].at, true
+	return q.waits.at(0).posted()
 }
 
 // claim takes the newest function of a key, which is free from here on.
 func (q *queue) claim(k *keyed) func() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.box.mu.Lock()
+	defer q.box.mu.Unlock()
 	if q.keys[k.id] == k {
 		delete(q.keys, k.id)
 	}
 	return k.f
 }
 
-// drop empties the queue and refuses what comes.
-func (q *queue) drop() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	q.in, q.first, q.n, q.out, q.head, q.left, q.keys = nil, 0, 0, nil, 0, 0, nil
-	q.spare, q.spent = nil, nil
-	q.filled.Store(false)
+// close empties the queue for good. box.mu is held, by whoever runs handlers.
+func (q *queue) close() {
+	q.kept, q.waits, q.keys = fifo{}, fifo{}, nil
 	q.taken.Store(q.pushed)
+	q.untold = 0
 	q.room.Broadcast()
+}
+
+const (
+	// chunkItems is how many events one piece of a fifo holds: it grows without
+	// moving what it holds. 4 KiB.
+	chunkItems = 128
+	// keepCap is for how many events an empty fifo keeps memory (128 KiB): a
+	// burst must not pin its own for ever.
+	keepCap = 4096
+	// keepChunks is the same in chunks.
+	keepChunks = keepCap / chunkItems
+)
+
+type chunk [chunkItems]item
+
+// fifo holds items in the order of push.
+type fifo struct {
+	chunks []*chunk // the oldest item is in the first; the last ones may be empty
+	head   int      // of the oldest item, in the first chunk
+	n      int
+}
+
+func (f *fifo) push(it *item) {
+	end := f.head + f.n
+	if end == len(f.chunks)*chunkItems {
+		f.chunks = append(f.chunks, new(chunk))
+	}
+	f.chunks[end/chunkItems][end%chunkItems] = *it
+	f.n++
+}
+
+// at is the i-th item.
+func (f *fifo) at(i int) *item {
+	i += f.head
+	return &f.chunks[i/chunkItems][i%chunkItems]
+}
+
+// pop takes the oldest item of a fifo that is not empty. It stays there until
+// the next push: the caller clears it.
+func (f *fifo) pop() *item {
+	it := &f.chunks[0][f.head]
+	f.head++
+	f.n--
+	if f.n == 0 {
+		f.rewind()
+	} else if f.head == chunkItems {
+		f.rotate()
+	}
+	return it
+}
+
+// rotate makes the first chunk, which is empty, the last; enough of them go.
+func (f *fifo) rotate() {
+	first, last := f.chunks[0], len(f.chunks)-1
+	copy(f.chunks, f.chunks[1:])
+	f.chunks[last] = first
+	f.head = 0
+	if used := f.n/chunkItems + 1; last-used >= keepChunks {
+		f.chunks[last] = nil
+		f.chunks = f.chunks[:last]
+	}
+}
+
+// rewind begins at the first chunk again, with nothing waiting.
+func (f *fifo) rewind() {
+	f.head = 0
+	if len(f.chunks) > keepChunks {
+		f.chunks = append(make([]*chunk, 0, keepChunks), f.chunks[:keepChunks]...)
+	}
 }

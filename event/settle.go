@@ -26,45 +26,46 @@ func (l *Loop) onLoop() bool {
 	return id != 0 && (id == l.runner.Load() || id == l.routine.Load())
 }
 
-// running returns the handler whose event runs, or nil.
-func (l *Loop) running() *Handler {
-	if l.started.Load() == 0 {
-		return nil
-	}
-	return l.current.Load()
+// settler waits for the end of an event.
+type settler struct {
+	n     uint64 // of the event
+	ended chan struct{}
 }
 
 // settle waits until the event of h that runs now, if any, has ended. What was
 // made void before does not run afterwards: the loop says that an event runs
 // before it asks whether it is void. On the loop it does not wait.
 func (l *Loop) settle(h *Handler) {
-	if l.running() != h || l.onLoop() {
+	now := l.running()
+	if now.h != h || l.onLoop() {
 		return
 	}
-	ended := make(chan struct{})
+	w := settler{now.n, make(chan struct{})}
 	l.settleMu.Lock()
-	l.settling = append(l.settling, ended)
+	l.settling = append(l.settling, w)
 	l.waiters.Store(int32(len(l.settling)))
 	l.settleMu.Unlock()
-	if l.running() == h { // else it may have ended before it saw us
-		<-ended
+	if l.diary.ended() < w.n { // else the loop may have gone on before it saw us
+		<-w.ended
 		return
 	}
 	l.settleMu.Lock()
 	defer l.settleMu.Unlock()
-	if i := slices.Index(l.settling, ended); i >= 0 {
+	if i := slices.Index(l.settling, w); i >= 0 {
 		l.settling = slices.Delete(l.settling, i, i+1)
 		l.waiters.Store(int32(len(l.settling)))
 	}
 }
 
-// settled tells those who wait that the event has ended.
-func (l *Loop) settled() {
+// settled tells those who wait for one of the first n events that it has ended.
+func (l *Loop) settled(n uint64) {
 	l.settleMu.Lock()
 	defer l.settleMu.Unlock()
-	for _, ended := range l.settling {
-		close(ended)
-	}
-	l.settling = nil
-	l.waiters.Store(0)
+	l.settling = slices.DeleteFunc(l.settling, func(w settler) bool {
+		if w.n <= n {
+			close(w.ended)
+		}
+		return w.n <= n
+	})
+	l.waiters.Store(int32(len(l.settling)))
 }

@@ -105,10 +105,9 @@ type Distribution struct {
 // when the loop is stuck.
 func (l *Loop) Stats() Stats {
 	s := Stats{Loop: l.name, Missed: l.late.Load(), Priority: l.urgent.String(), Sources: l.sourceStats()}
-	begin := l.started.Load()
-	if h := l.running(); h != nil && begin != 0 {
-		s.Running = h.name
-		s.Since = time.Duration(max(l.clock.mono()-begin, 0))
+	if now := l.running(); now.h != nil {
+		s.Running = now.h.name
+		s.Since = time.Duration(max(l.clock.mono()-now.begin, 0))
 	}
 	l.handlerMu.Lock()
 	handlers := slices.Clone(l.order)
@@ -120,6 +119,7 @@ func (l *Loop) Stats() Stats {
 		s.Handlers = append(s.Handlers, st)
 	}
 	l.statMu.Lock()
+	l.fold()
 	s.Busy = time.Duration(l.busy)
 	s.Window = time.Duration(l.clock.mono() - l.cleared)
 	l.statMu.Unlock()
@@ -127,7 +127,7 @@ func (l *Loop) Stats() Stats {
 	s.Timers = l.wheel.count
 	l.timerMu.Unlock()
 	for c := range l.classes {
-		st := l.classes[c].stats(Class(c))
+		st := l.classes[c].stats()
 		st.Starved = starved[c]
 		s.Classes = append(s.Classes, st)
 	}
@@ -153,12 +153,12 @@ func (l *Loop) sourceStats() []SourceStats {
 // armed stays.
 func (l *Loop) Clear() {
 	l.late.Store(0)
+	l.inbox.mu.Lock()
 	for c := range l.classes {
 		q := &l.classes[c]
-		q.mu.Lock()
 		q.posted, q.full, q.dropped, q.waited, q.max = 0, 0, 0, 0, q.depth()
-		q.mu.Unlock()
 	}
+	l.inbox.mu.Unlock()
 	l.sourceMu.Lock()
 	for _, s := range l.sources {
 		s.events.Store(0)
@@ -174,19 +174,20 @@ func (l *Loop) Clear() {
 	l.timerMu.Unlock()
 	l.statMu.Lock()
 	defer l.statMu.Unlock()
+	l.fold()
 	l.busy, l.cleared = 0, l.clock.mono()
-	l.trace.next = 0
+	l.diary.cleared = l.diary.folded
 	for _, h := range l.order {
 		h.run, h.delay, h.cpu = histogram{}, histogram{}, cpuSamples{}
 		h.missed, h.slow, h.starved, h.coalesced = 0, 0, 0, 0
 	}
 }
 
-func (q *queue) stats(c Class) ClassStats {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (q *queue) stats() ClassStats {
+	q.box.mu.Lock()
+	defer q.box.mu.Unlock()
 	return ClassStats{
-		Class: c.String(), Queued: int(q.depth()), Max: int(q.max), Bound: int(q.bound), Policy: q.policy.String(),
+		Class: q.class.String(), Queued: int(q.depth()), Max: int(q.max), Bound: int(q.bound), Policy: q.policy.String(),
 		Posted: q.posted, Full: q.full, Dropped: q.dropped, Blocked: q.waited,
 	}
 }
@@ -197,9 +198,10 @@ func (h *Handler) stats() HandlerStats {
 	armed, fired := h.armed, h.fired
 	l.timerMu.Unlock()
 	l.statMu.Lock()
+	l.fold()
 	run, delay, cpu := h.run, h.delay, h.cpu
 	st := HandlerStats{
-		Name: h.name, Class: h.class.String(), Slow: h.slow, Deadline: time.Duration(h.deadline.Load()),
+		Name: h.name, Class: h.class.String(), Slow: h.slow, Deadline: h.deadline,
 		Missed: h.missed, Coalesced: h.coalesced, Starved: h.starved, Armed: armed, Fired: fired,
 	}
 	l.statMu.Unlock() // the loop goes on while we count

@@ -11,6 +11,7 @@ type Timer struct {
 	f      func()
 	period time.Duration // 0: once
 	jitter float64       // part of the period
+	ticket ticket        // itself
 
 	// Guarded by the loop's timerMu.
 	due        int64  // loop time
@@ -134,7 +135,7 @@ func (l *Loop) enqueue(t *Timer, due int64) {
 		at = l.clock.mono()
 	}
 	// Refused only by a loop that ended.
-	_ = l.classes[t.h.class].push(item{h: t.h, timer: t, at: at, forced: true}, nil)
+	_ = l.classes[t.h.class].push(item{h: t.h, what: &t.ticket, at: force(at, true)}, nil)
 }
 
 // take claims an expired timer's run: nil if it was cancelled meanwhile. If it

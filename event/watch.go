@@ -22,18 +22,17 @@ const maxStack = 1 << 20
 // Watch calls report, from a goroutine of its own, when a handler runs for
 // longer than limit: once a run. It ends with the loop, or by Close.
 func (l *Loop) Watch(limit time.Duration, report func(Stuck)) *Source {
-	reported := int64(0)
+	reported := uint64(0)
 	return l.observe("watchdog", max(limit/4, time.Millisecond), func() {
-		begin := l.started.Load()
-		h := l.running()
-		d := time.Duration(l.clock.mono() - begin)
-		if h == nil || d < limit || begin == reported || l.started.Load() != begin {
+		now := l.running()
+		d := time.Duration(l.clock.mono() - now.begin)
+		if now.h == nil || d < limit || now.n == reported {
 			return
 		}
-		reported = begin
+		reported = now.n
 		all := make([]byte, maxStack)
 		all = all[:runtime.Stack(all, true)]
-		report(Stuck{Loop: l.name, Handler: h.name, For: d, Stack: stackOf(all, l.routine.Load(), l.runner.Load()), All: all})
+		report(Stuck{Loop: l.name, Handler: now.h.name, For: d, Stack: stackOf(all, l.routine.Load(), l.runner.Load()), All: all})
 	})
 }
 
@@ -120,6 +119,7 @@ func (l *Loop) warnings() []Warning {
 	defer l.handlerMu.Unlock()
 	l.statMu.Lock()
 	defer l.statMu.Unlock()
+	l.fold()
 	for _, h := range l.order {
 		for k := range h.warn {
 			if w := &h.warn[k]; w.count > 0 {

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"godwit/event"
 )
@@ -19,19 +20,25 @@ const (
 	eventSecond = 2                     // s of a run
 	eventWork   = 120                   // ns of a handler, with the clock read that measures the wait
 	eventQueue  = 1 << 17               // bound of each class, and of each channel: 0.5 s
-	eventSlots  = 1 << 21               // more than are ever under way
+	eventTotal  = eventSecond * 1_000_000
+	eventClass  = eventTotal / 4 // events of a class
 )
 
 // benchEvent measures the event core: queueing latency of a paced load, timers,
 // and a protocol timer beside hogs.
 func benchEvent(r *report) error {
-	if err := benchPaced(r); err != nil {
-		return err
+	for _, part := range []struct {
+		name string
+		run  func(*report) error
+	}{{"paced", benchPaced}, {"timers", benchEventTimers}, {"protocol", benchProtocolTimer}} {
+		if r.only != "" && !slices.Contains(strings.Split(r.only, ","), part.name) {
+			continue
+		}
+		if err := part.run(r); err != nil {
+			return err
+		}
 	}
-	if err := benchEventTimers(r); err != nil {
-		return err
-	}
-	return benchProtocolTimer(r)
+	return nil
 }
 
 // paced is one run's waits in µs.
@@ -50,7 +57,7 @@ const minQuiet = 0.05
 func benchPaced(r *report) error {
 	p := newPacer()
 	var loop, channel, quietLoop, quietChannel []paced
-	for i := range eventRuns {
+	for i := range cmp.Or(r.runs, eventRuns) {
 		a, err := p.measure(p.overLoop)
 		if err != nil {
 			return err
@@ -110,36 +117,43 @@ func (x paced) String() string {
 type pacer struct {
 	start time.Time
 	epoch int64 // the same on the clock of the hiccup meter
-	slots []slot
+	lanes [4]lane
 	spin  int // rounds of work that fill a handler's time
-	waits [4][]wait
 	ran   atomic.Int64
+}
+
+// lane is a class: its events run in the order they are posted in. One function
+// serves them all, so that the load allocates nothing and brings no memory of
+// its own into the handlers' time.
+type lane struct {
+	posted []int64 // ns since start; the sender's
+	sent   int
+	waits  []wait // the handler's
+	f      func()
+	_      [128]byte
 }
 
 // wait is when an event was posted, µs since start, and for how long it waited,
 // ns.
 type wait struct{ at, ns uint32 }
 
-// slot is an event: made beforehand, so that the load allocates nothing.
-type slot struct {
-	at int64 // posted, ns since start
-	f  func()
-}
-
 func newPacer() *pacer {
-	p := &pacer{start: time.Now(), epoch: monotonic(), slots: make([]slot, eventSlots)}
-	for c := range p.waits {
-		p.waits[c] = make([]wait, 0, eventSecond*1_000_000/4+eventBurst)
-	}
-	for i := range p.slots {
-		s, class := &p.slots[i], i%4
-		s.f = func() {
-			ns := int64(time.Since(p.start)) - s.at
-			p.waits[class] = append(p.waits[class], wait{uint32(s.at / 1000), uint32(min(max(ns, 0), 1<<32-1))})
+	p := &pacer{start: time.Now(), epoch: monotonic()}
+	for c := range p.lanes {
+		n := &p.lanes[c]
+		n.posted, n.waits = make([]int64, eventClass), make([]wait, eventClass)
+		for i := range eventClass { // the memory is there before the first run
+			n.posted[i], n.waits[i].at = 1, 1
+		}
+		n.f = func() {
+			at := n.posted[len(n.waits)]
+			ns := int64(time.Since(p.start)) - at
+			n.waits = append(n.waits, wait{uint32(at / 1000), uint32(min(max(ns, 0), 1<<32-1))})
 			work(p.spin)
 			p.ran.Store(p.ran.Load() + 1) // one writer
 		}
 	}
+	p.reset()
 	p.calibrate()
 	return p
 }
@@ -164,7 +178,7 @@ func (p *pacer) calibrate() {
 		for range 20 {
 			begin := time.Now()
 			for i := range n {
-				p.slots[i].f()
+				p.lanes[i%len(p.lanes)].f()
 			}
 			best = min(best, time.Since(begin))
 			p.reset()
@@ -176,14 +190,14 @@ func (p *pacer) calibrate() {
 }
 
 func (p *pacer) reset() {
-	for c := range p.waits {
-		p.waits[c] = p.waits[c][:0]
+	for c := range p.lanes {
+		p.lanes[c].waits, p.lanes[c].sent = p.lanes[c].waits[:0], 0
 	}
 	p.ran.Store(0)
 }
 
 // measure runs the load over a transport, with the hiccup meter beside it.
-func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (paced, error) {
+func (p *pacer) measure(run func(feed func(send func(class int, f func())))) (paced, error) {
 	p.reset()
 	runtime.GC()
 	meter, err := startHiccups()
@@ -191,7 +205,7 @@ func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (pac
 		return paced{}, err
 	}
 	var out paced
-	run(func(send func(int, *slot)) { out.rate = p.feed(send) })
+	run(func(send func(int, func())) { out.rate = p.feed(send) })
 	stalls, err := meter.stop()
 	if err != nil {
 		return out, err
@@ -199,9 +213,9 @@ func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (pac
 	out.hiccup = stalls.P999
 	quiet := stalls.quiet(p.epoch)
 	var all, calm, calmTop []float64
-	for c, list := range p.waits {
-		us := make([]float64, len(list))
-		for i, w := range list {
+	for c := range p.lanes {
+		us := make([]float64, len(p.lanes[c].waits))
+		for i, w := range p.lanes[c].waits {
 			us[i] = float64(w.ns) / 1e3
 			if !quiet(int64(w.at) * 1000) {
 				continue
@@ -216,54 +230,43 @@ func (p *pacer) measure(run func(feed func(send func(class int, s *slot)))) (pac
 		}
 		all = append(all, us...)
 	}
-	if len(all) != eventSecond*1_000_000 {
-		return out, fmt.Errorf("%d events ran, %d were sent", len(all), eventSecond*1_000_000)
+	if len(all) != eventTotal {
+		return out, fmt.Errorf("%d events ran, %d were sent", len(all), eventTotal)
 	}
 	out.all, out.quietTop, out.quietAll = quantile(all, 0.999), quantile(calmTop, 0.999), quantile(calm, 0.999)
 	out.quiet = float64(len(calm)) / float64(len(all))
 	return out, nil
 }
 
-// feed sends the load from a thread that keeps to the first processor, and
-// returns its rate, when all events have run.
-func (p *pacer) feed(send func(class int, s *slot)) float64 {
-	const total = eventSecond * 1_000_000
-	defer pin(0)()
+// feed sends the load, as any goroutine, and returns its rate when all events
+// have run. What a burst could not be sent in time follows at once: the load does
+// not wait for who takes it.
+//
+// It keeps to no thread: every 10 ms Go's scheduler interrupts goroutines that
+// run on, and those of a thread of their own only continue after two changes of
+// threads.
+func (p *pacer) feed(send func(class int, f func())) float64 {
 	begin := time.Now()
 	next := begin
-	for sent := 0; sent < total; next = next.Add(eventPace) {
-		for time.Now().Before(next) { // spinning: the thread is nobody else's
+	for sent := 0; sent < eventTotal; next = next.Add(eventPace) {
+		for time.Now().Before(next) { // spinning
 		}
 		for range eventBurst {
-			s := &p.slots[sent%eventSlots]
-			s.at = int64(time.Since(p.start))
-			send(sent%4, s)
+			n := &p.lanes[sent%len(p.lanes)]
+			n.posted[n.sent] = int64(time.Since(p.start))
+			n.sent++
+			send(sent%len(p.lanes), n.f)
 			sent++
 		}
 	}
 	took := time.Since(begin)
-	for p.ran.Load() < total {
+	for p.ran.Load() < eventTotal {
 		runtime.Gosched()
 	}
-	return total / took.Seconds()
+	return eventTotal / took.Seconds()
 }
 
-// pin keeps the calling goroutine to a thread, and that to a processor, until
-// what it returns is called.
-func pin(cpu int) func() {
-	runtime.LockOSThread()
-	var old, one unix.CPUSet
-	one.Set(cpu)
-	if unix.SchedGetaffinity(0, &old) != nil || unix.SchedSetaffinity(0, &one) != nil {
-		return runtime.UnlockOSThread
-	}
-	return func() {
-		_ = unix.SchedSetaffinity(0, &old)
-		runtime.UnlockOSThread()
-	}
-}
-
-func (p *pacer) overLoop(feed func(func(int, *slot))) {
+func (p *pacer) overLoop(feed func(func(int, func()))) {
 	l := event.New("bench", event.WithUrgency(), event.WithBound(event.Critical, eventQueue), event.WithBound(event.High, eventQueue),
 		event.WithBound(event.Normal, eventQueue), event.WithBound(event.Background, eventQueue))
 	handlers := []*event.Handler{
@@ -272,8 +275,8 @@ func (p *pacer) overLoop(feed func(func(int, *slot))) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(context.Background()) }()
-	feed(func(class int, s *slot) {
-		for handlers[class].Post(s.f) != nil { // full: the machine stood still
+	feed(func(class int, f func()) {
+		for handlers[class].Post(f) != nil { // full: the machine stood still
 			runtime.Gosched()
 		}
 	})
@@ -282,7 +285,7 @@ func (p *pacer) overLoop(feed func(func(int, *slot))) {
 }
 
 // overChannels is the same load over four channels, the first served first.
-func (p *pacer) overChannels(feed func(func(int, *slot))) {
+func (p *pacer) overChannels(feed func(func(int, func()))) {
 	var c [4]chan func()
 	for i := range c {
 		c[i] = make(chan func(), eventQueue)
@@ -309,7 +312,7 @@ func (p *pacer) overChannels(feed func(func(int, *slot))) {
 			}
 		}
 	}()
-	feed(func(class int, s *slot) { c[class] <- s.f })
+	feed(func(class int, f func()) { c[class] <- f })
 	close(quit)
 	<-ended
 }
