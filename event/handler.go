@@ -152,6 +152,7 @@ func (h *Handler) Every(d time.Duration, f func(), opts ...TimerOption) *Timer {
 	for _, o := range opts {
 		o(t)
 	}
+	t.jolts = t.jitter > 0
 	h.loop.arm(t, t.period)
 	return t
 }

@@ -7,18 +7,19 @@ import "time"
 // cancelled run does not happen. From elsewhere it may be running already;
 // Cancel waits for that.
 type Timer struct {
-	h      *Handler
-	f      func()
-	period time.Duration // 0: once
-	jitter float64       // part of the period
-	ticket ticket        // itself
+	// What moving a timer later touches comes first: half a line.
+	h     *Handler
+	due   int64  // loop time; guarded, with tick, pos and state, by the loop's timerMu
+	tick  int64  // of the slot it is in; due may have moved later since
+	pos   uint16 // level and slot
+	state timerState
+	jolts bool // has a period with jitter
 
-	// Guarded by the loop's timerMu.
-	due        int64  // loop time
-	tick       int64  // of the slot it is in; due may have moved later since
-	next, prev *Timer // in the slot
-	pos        uint16 // level and slot
-	state      timerState
+	next, prev *Timer // in the slot; guarded by timerMu
+	f          func()
+	ticket     ticket        // itself
+	period     time.Duration // 0: once
+	jitter     float64       // part of the period
 }
 
 type timerState uint8
@@ -109,7 +110,7 @@ func (l *Loop) armAt(t *Timer, due int64) bool {
 
 // jittered brings due nearer to from by a random part of the timer's jitter.
 func (l *Loop) jittered(t *Timer, from, due int64) int64 {
-	if t.jitter == 0 || t.period == 0 {
+	if !t.jolts {
 		return due
 	}
 	return due - int64(float64(due-from)*t.jitter*l.rng.Float64())
