@@ -42,6 +42,7 @@ func TestPatches(t *testing.T) {
 		{"pkg/server/fsm.go", "append(headerBuf, bodyBuf...)"},
 		{"internal/pkg/table/path.go", "nlriString         string"},
 		{"internal/pkg/table/table.go", "make([]*destination, 0)\n\t}\n\tshard.mp[key] = append(shard.mp[key], dest)\n\treturn dest"},
+		{"pkg/server/server.go", "\t\tAttrs:              path.GetPathAttrs(),"},
 		{"pkg/server/server.go", "m := make(map[uint32]bool)\n\tclonedM"},
 	} {
 		was, err := os.ReadFile(filepath.Join(original, c.file))

@@ -24,11 +24,11 @@ const (
 // contender is one candidate and what its rounds gave.
 type contender struct {
 	name    string
-	run     func(ctx context.Context, o converge.Options, table string, n int) (converge.Result, error)
+	run     func(ctx context.Context, o converge.Options, t converge.Table) (converge.Result, error)
 	results []converge.Result
 }
 
-// benchConverge measures the way of the full IPv4 table from a BGP session into
+// benchConverge measures the way of the full table from a BGP session into
 // two line cards, against BIRD and FRR writing it into the kernel.
 func benchConverge(r *report) error {
 	self, err := os.Executable()
@@ -36,13 +36,13 @@ func benchConverge(r *report) error {
 		return fmt.Errorf("find own folder: %w", err)
 	}
 	bin := filepath.Dir(self)
-	o := converge.Options{Bin: bin, Trust: filepath.Join(filepath.Dir(bin), "build", "keys", "trust"), Routes: -1, Progress: r.progress}
+	o := converge.Options{Bin: bin, Trust: filepath.Join(filepath.Dir(bin), "build", "keys", "trust"), Routes: -1, Routes6: -1, Progress: r.progress}
 	dir, err := os.MkdirTemp("", "godwit-bench-")
 	if err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	table, n, err := converge.Table(dir, o.Routes)
+	t, err := converge.WriteTable(dir, o)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func benchConverge(r *report) error {
 			return fmt.Errorf("no candidate %q", r.only)
 		}
 	}
-	if err := convergeRounds(r, all, o, table, n); err != nil {
+	if err := convergeRounds(r, all, o, t); err != nil {
 		return err
 	}
 	if r.only != "" {
@@ -70,7 +70,7 @@ func benchConverge(r *report) error {
 }
 
 // convergeRounds runs the candidates in turn, each round with another one first.
-func convergeRounds(r *report, all []*contender, o converge.Options, table string, n int) error {
+func convergeRounds(r *report, all []*contender, o converge.Options, t converge.Table) error {
 	start := time.Now()
 	rounds := convergeRuns
 	if r.runs > 0 {
@@ -83,7 +83,7 @@ func convergeRounds(r *report, all []*contender, o converge.Options, table strin
 		}
 		for j := range all {
 			c := all[(i+j)%len(all)]
-			res, err := c.run(context.Background(), o, table, n)
+			res, err := c.run(context.Background(), o, t)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -93,7 +93,7 @@ func convergeRounds(r *report, all []*contender, o converge.Options, table strin
 				parts = append(parts, fmt.Sprintf("%s %.1f CPU-s %d MB", p.Name, p.CPU, p.Memory>>20))
 			}
 			r.progress("round %d: %s: %d routes in %.1f s, %.1f CPU-s, %d MB (%s)",
-				i+1, c.name, n, res.Seconds, res.CPU, res.Memory>>20, strings.Join(parts, ", "))
+				i+1, c.name, res.Routes, res.Seconds, res.CPU, res.Memory>>20, strings.Join(parts, ", "))
 		}
 	}
 	return nil
@@ -113,7 +113,7 @@ func convergeFigures(r *report, c, base *contender) error {
 		name, unit string
 		value      func(converge.Result) float64
 	}{
-		{"converge.full4", "s", func(x converge.Result) float64 { return x.Seconds }},
+		{"converge.full", "s", func(x converge.Result) float64 { return x.Seconds }},
 		{"converge.cpu", "s", func(x converge.Result) float64 { return x.CPU }},
 		{"converge.memory", "bytes", func(x converge.Result) float64 { return float64(x.Memory) }},
 	} {
@@ -126,7 +126,7 @@ func convergeFigures(r *report, c, base *contender) error {
 
 // convergeAlone prints the figures of a candidate that was run without the others.
 func convergeAlone(r *report, c *contender) error {
-	if err := r.figure("converge.full4."+c.name, "s", "less", c.values(func(x converge.Result) float64 { return x.Seconds })); err != nil {
+	if err := r.figure("converge.full."+c.name, "s", "less", c.values(func(x converge.Result) float64 { return x.Seconds })); err != nil {
 		return err
 	}
 	return convergeProcesses(r, c)

@@ -26,17 +26,17 @@ func benchLeak(r *report) error {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	table, n, err := converge.Table(dir, o.Routes)
+	t, err := converge.WriteTable(dir, o)
 	if err != nil {
 		return err
 	}
 	var leak, download, memory []float64
 	for i := range leakRuns {
-		x, err := converge.Leak(context.Background(), o, table, n)
+		x, err := converge.Leak(context.Background(), o, t)
 		if err != nil {
 			return err
 		}
-		r.progress("run %d: %d routes downloaded in %.2f s, leaked in %.2f s, routing engine %d MB", i+1, n, x.Download, x.Leak, x.Memory>>20)
+		r.progress("run %d: %d routes downloaded in %.2f s, leaked in %.2f s, routing engine %d MB", i+1, t.N4, x.Download, x.Leak, x.Memory>>20)
 		leak, download, memory = append(leak, x.Leak), append(download, x.Download), append(memory, float64(x.Memory))
 	}
 	if err := r.against("leak.full4", "s", "less", leak, "own download", download); err != nil {

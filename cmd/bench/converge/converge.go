@@ -11,10 +11,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +29,7 @@ import (
 type Options struct {
 	Bin, Trust string               // the router's binaries and the keys that signed them
 	Routes     int                  // IPv4 prefixes; negative: the full table
+	Routes6    int                  // IPv6 prefixes; negative: the full table
 	Progress   func(string, ...any) // may not be nil
 }
 
@@ -57,10 +60,15 @@ protocol static feed {
  ipv4;
 include "%s";
 }
+protocol static feed6 {
+ ipv6;
+include "%s";
+}
 protocol bgp peer {
  local 10.0.0.2 as 65002; neighbor 10.0.0.1 as 65001;
  graceful restart on; connect delay time 1; connect retry time 2; %s
  ipv4 { import none; export where source = RTS_STATIC; };
+ ipv6 { import none; next hop address fd00:10::2; export where source = RTS_STATIC; };
 }
 `
 
@@ -68,10 +76,12 @@ const kernelBIRD = `log stderr all;
 router id 10.255.0.1;
 protocol device {}
 protocol kernel kernel4 { ipv4 { import none; export all; }; }
+protocol kernel kernel6 { ipv6 { import none; export all; }; }
 protocol bgp peer {
  local 10.0.0.1 as 65001; neighbor 10.0.0.2 as 65002;
  graceful restart on; connect delay time 1; connect retry time 2;
  ipv4 { import all; export none; };
+ ipv6 { import all; export none; };
 }
 `
 
@@ -83,6 +93,10 @@ router bgp 65001
  neighbor 10.0.0.2 remote-as 65002
  neighbor 10.0.0.2 timers connect 2
  address-family ipv4 unicast
+  neighbor 10.0.0.2 route-map none out
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor 10.0.0.2 activate
   neighbor 10.0.0.2 route-map none out
  exit-address-family
 !
@@ -100,32 +114,41 @@ vrfs:
       as: 65001
       router-id: 10.255.0.1
       neighbors:
-        - {address: 10.0.0.2, as: 65002, import: accept, export: reject}
+        - {address: 10.0.0.2, as: 65002, families: [ipv4, ipv6], import: accept, export: reject}
 interfaces:
-  - {name: feed, card: 1, device: eth0, addresses: [10.0.0.1/24]}
+  - {name: feed, card: 1, device: eth0, addresses: [10.0.0.1/24, "fd00:10::1/64"]}
 `
 
-// Table writes the feed of a measurement into the folder and returns its name
-// and length.
-func Table(dir string, n int) (string, int, error) {
-	v4, _, err := bgptest.Prefixes(n, 0)
+// Table is a feed: BIRD's routes in a file for each family, and how many they are.
+type Table struct {
+	File4, File6 string
+	N4, N6       int
+}
+
+// WriteTable writes the feed of a measurement into the folder.
+func WriteTable(dir string, o Options) (Table, error) {
+	v4, v6, err := bgptest.Prefixes(o.Routes, o.Routes6)
 	if err != nil {
-		return "", 0, err
+		return Table{}, err
 	}
-	name := filepath.Join(dir, "table.conf")
+	t := Table{filepath.Join(dir, "table4.conf"), filepath.Join(dir, "table6.conf"), len(v4), len(v6)}
+	return t, errors.Join(write(t.File4, 1, v4), write(t.File6, 2, v6))
+}
+
+func write(name string, seed uint64, prefixes []netip.Prefix) error {
 	f, err := os.Create(name)
 	if err != nil {
-		return "", 0, fmt.Errorf("write table: %w", err)
+		return fmt.Errorf("write table: %w", err)
 	}
-	err = bgptest.Table{Seed: 1}.Write(f, v4)
-	return name, len(v4), errors.Join(err, f.Close())
+	err = bgptest.Table{Seed: seed}.Write(f, prefixes)
+	return errors.Join(err, f.Close())
 }
 
 // bench is one run: a feeder and a candidate.
 type bench struct {
 	o     Options
 	lab   *topology.Lab
-	n     int
+	t     Table
 	feed  *topology.Host
 	under *topology.Host
 	procs map[string]int // process numbers of the candidate, by name
@@ -134,11 +157,11 @@ type bench struct {
 // build makes the two namespaces and starts the feeder, which waits for the
 // candidate to connect. node is the candidate's; the kernel owns its address
 // unless it is Godwit.
-func build(ctx context.Context, o Options, table string, n int, node topology.Node) (*bench, error) {
+func build(ctx context.Context, o Options, t Table, node topology.Node) (*bench, error) {
 	top, err := topology.Parse("converge", []byte(`name: converge
 nodes:
   - {name: under}
-  - {name: feed, devices: {eth0: [10.0.0.2/24]}}
+  - {name: feed, devices: {eth0: [10.0.0.2/24, "fd00:10::2/64"]}}
 links:
   - {a: "under:eth0", b: "feed:eth0"}
 `))
@@ -147,11 +170,11 @@ links:
 	}
 	node.Name = "under"
 	if node.Godwit == "" {
-		node.Devices = map[string][]string{"eth0": {"10.0.0.1/24"}}
+		node.Devices = map[string][]string{"eth0": {"10.0.0.1/24", "fd00:10::1/64"}}
 	}
 	for i := range top.Nodes {
 		if top.Nodes[i].Name == "feed" {
-			top.Nodes[i].Bird = fmt.Sprintf(feeder, table, "passive on;")
+			top.Nodes[i].Bird = fmt.Sprintf(feeder, t.File4, t.File6, "passive on;")
 		} else {
 			top.Nodes[i] = node
 		}
@@ -160,18 +183,23 @@ links:
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{o: o, lab: lab, n: n, feed: lab.Node("feed"), under: lab.Node("under"), procs: map[string]int{}}
+	b := &bench{o: o, lab: lab, t: t, feed: lab.Node("feed"), under: lab.Node("under"), procs: map[string]int{}}
 	if err := lab.StartPeers(ctx, "feed"); err != nil {
 		return nil, errors.Join(err, lab.Close())
 	}
 	err = topology.Poll(ctx, 100*time.Millisecond, "the feeder's table", func() (bool, error) {
 		out, err := b.feed.Birdc(ctx, "show", "route", "count")
-		return err == nil && strings.Contains(out, fmt.Sprintf("%d of %d routes", n, n)), nil
+		return err == nil && loaded(out, t.N4) && loaded(out, t.N6), nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, lab.Close())
 	}
 	return b, nil
+}
+
+// loaded tells whether one of BIRD's tables has n routes.
+func loaded(out string, n int) bool {
+	return n == 0 || strings.Contains(out, fmt.Sprintf("%d of %d routes", n, n))
 }
 
 // measure takes the time from the session's establishment, which the feeder
@@ -193,7 +221,7 @@ func (b *bench) measure(ctx context.Context, done func() (bool, error)) (Result,
 	if err := topology.Poll(ctx, 100*time.Millisecond, "all routes", done); err != nil {
 		return Result{}, err
 	}
-	r := Result{Routes: b.n, Seconds: time.Since(start).Seconds()}
+	r := Result{Routes: b.t.N4 + b.t.N6, Seconds: time.Since(start).Seconds()}
 	for _, name := range slices.Sorted(maps.Keys(b.procs)) {
 		cpu, mem, err := usage(b.procs[name])
 		if err != nil {
@@ -230,10 +258,10 @@ func (b *bench) abandon() error {
 }
 
 // BIRD is a baseline: BIRD writing the table into the kernel.
-func BIRD(ctx context.Context, o Options, table string, n int) (r Result, err error) {
+func BIRD(ctx context.Context, o Options, t Table) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	b, err := build(ctx, o, table, n, topology.Node{Bird: kernelBIRD})
+	b, err := build(ctx, o, t, topology.Node{Bird: kernelBIRD})
 	if err != nil {
 		return Result{}, err
 	}
@@ -243,9 +271,11 @@ func BIRD(ctx context.Context, o Options, table string, n int) (r Result, err er
 	}
 	b.procs["bird"] = b.under.Proc("bird").PID()
 	return b.measure(ctx, func() (bool, error) {
-		out, err := b.under.Birdc(ctx, "show", "protocols", "all", "kernel4")
-		if err != nil || !strings.Contains(out, fmt.Sprintf("%d exported", n)) {
-			return false, err
+		for name, n := range map[string]int{"kernel4": t.N4, "kernel6": t.N6} {
+			out, err := b.under.Birdc(ctx, "show", "protocols", "all", name)
+			if err != nil || !strings.Contains(out, fmt.Sprintf(" %d exported", n)) {
+				return false, err
+			}
 		}
 		return b.kernelHas(ctx)
 	})
@@ -253,7 +283,7 @@ func BIRD(ctx context.Context, o Options, table string, n int) (r Result, err er
 
 // FRR is a baseline: FRR's bgpd, and its zebra that writes the table into the
 // kernel.
-func FRR(ctx context.Context, o Options, table string, n int) (r Result, err error) {
+func FRR(ctx context.Context, o Options, t Table) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	dir, err := frrFolder()
@@ -261,7 +291,7 @@ func FRR(ctx context.Context, o Options, table string, n int) (r Result, err err
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b, err := build(ctx, o, table, n, topology.Node{})
+	b, err := build(ctx, o, t, topology.Node{})
 	if err != nil {
 		return Result{}, err
 	}
@@ -288,7 +318,7 @@ func FRR(ctx context.Context, o Options, table string, n int) (r Result, err err
 	}
 	return b.measure(ctx, func() (bool, error) {
 		out, err := b.under.Exec(ctx, "vtysh", "--vty_socket", dir, "-d", "zebra", "-c", "show zebra dplane")
-		if err != nil || counter(out, "Route updates:") < n {
+		if err != nil || counter(out, "Route updates:") < t.N4+t.N6 {
 			return false, err
 		}
 		return b.kernelHas(ctx)
@@ -332,7 +362,25 @@ func counter(out, word string) (n int) {
 // so the candidate must say first that it is done.
 func (b *bench) kernelHas(ctx context.Context) (bool, error) {
 	out, err := b.under.Exec(ctx, "cat", "/proc/net/fib_triestat")
-	return err == nil && prefixes(out) >= b.n, err
+	if err != nil || prefixes(out) < b.t.N4 {
+		return false, err
+	}
+	out, err = b.under.Exec(ctx, "cat", "/proc/net/rt6_stats")
+	return err == nil && entries6(out) >= b.t.N6, err
+}
+
+// entries6 is the number of IPv6 routes in /proc/net/rt6_stats, its fourth
+// hexadecimal number. The kernel's own, of the interfaces, are some ten of them.
+func entries6(stat string) int {
+	f := strings.Fields(stat)
+	if len(f) < 4 {
+		return 0
+	}
+	n, err := strconv.ParseUint(f[3], 16, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }
 
 // prefixes is the size of the largest trie in /proc/net/fib_triestat.
@@ -348,7 +396,7 @@ func prefixes(stat string) int {
 }
 
 // Godwit is the router: supervisor, routing engine, BGP speaker, line cards.
-func Godwit(ctx context.Context, o Options, table string, n int) (r Result, err error) {
+func Godwit(ctx context.Context, o Options, t Table) (r Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "godwit-converge-")
@@ -360,7 +408,7 @@ func Godwit(ctx context.Context, o Options, table string, n int) (r Result, err 
 	if err := os.WriteFile(conf, []byte(router), 0o600); err != nil {
 		return Result{}, fmt.Errorf("write configuration: %w", err)
 	}
-	b, err := build(ctx, o, table, n, topology.Node{Godwit: conf})
+	b, err := build(ctx, o, t, topology.Node{Godwit: conf})
 	if err != nil {
 		return Result{}, err
 	}
@@ -373,22 +421,7 @@ func Godwit(ctx context.Context, o Options, table string, n int) (r Result, err 
 	if err := b.modules(ctx, c); err != nil {
 		return Result{}, fmt.Errorf("%w; godwitd says: %s", err, b.under.Proc("godwitd").Output())
 	}
-	return b.measure(ctx, func() (bool, error) {
-		s, err := c.FIBSummary(ctx)
-		if err != nil || len(s.Cards) != lineCards {
-			return false, err
-		}
-		for _, card := range s.Cards {
-			have := 0
-			for _, v := range card.VRFs {
-				have += v.Routes4
-			}
-			if !card.Converged || have < n {
-				return false, nil
-			}
-		}
-		return true, nil
-	})
+	return b.measure(ctx, func() (bool, error) { return acknowledged(ctx, c, t.N4, t.N6) })
 }
 
 // lineCards is how many the configuration has.

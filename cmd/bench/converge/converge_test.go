@@ -38,23 +38,24 @@ func TestSmall(t *testing.T) {
 		sign("sign", "--key", filepath.Join(bin, "dev.key"), "--role", role, filepath.Join(bin, "godwit-"+role))
 	}
 	o := Options{Bin: bin, Trust: trust, Progress: t.Logf}
-	table, n, err := Table(t.TempDir(), 5000)
-	if err != nil || n != 5000 {
-		t.Fatal(n, err)
+	o.Routes, o.Routes6 = 5000, 700
+	table, err := WriteTable(t.TempDir(), o)
+	if err != nil || table.N4 != 5000 || table.N6 != 700 {
+		t.Fatal(table, err)
 	}
 	for name, c := range map[string]struct {
-		run   func(context.Context, Options, string, int) (Result, error)
+		run   func(context.Context, Options, Table) (Result, error)
 		procs []string
 	}{
 		"BIRD":   {BIRD, []string{"bird"}},
 		"FRR":    {FRR, []string{"bgpd", "zebra"}},
 		"Godwit": {Godwit, []string{"bgp-default", "godwitd", "linecard-1", "linecard-2", "router"}},
 	} {
-		r, err := c.run(t.Context(), o, table, n)
+		r, err := c.run(t.Context(), o, table)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if r.Routes != n || r.Seconds <= 0 || r.Seconds > 30 || r.CPU <= 0 || r.Memory < 1<<20 {
+		if r.Routes != 5700 || r.Seconds <= 0 || r.Seconds > 30 || r.CPU <= 0 || r.Memory < 1<<20 {
 			t.Errorf("%s: %+v", name, r)
 		}
 		var procs []string
@@ -95,5 +96,23 @@ func TestCounter(t *testing.T) {
 	}
 	if n := counter(out, "Nothing:"); n != 0 {
 		t.Errorf("%d", n)
+	}
+}
+
+func TestEntries6(t *testing.T) {
+	if n := entries6("0009 0006 000f 271a3 0000 0000 0000\n"); n != 0x271a3 {
+		t.Errorf("%d", n)
+	}
+	for _, out := range []string{"", "1 2 3", "1 2 3 x", "1 2 3 fffffffff"} {
+		if n := entries6(out); n != 0 {
+			t.Errorf("%q: %d", out, n)
+		}
+	}
+}
+
+func TestLoaded(t *testing.T) {
+	const out = "BIRD 2.0.12 ready.\n5000 of 5000 routes for 5000 networks in table master4\n700 of 700 routes for 700 networks in table master6\n"
+	if !loaded(out, 5000) || !loaded(out, 700) || !loaded(out, 0) || loaded(out, 699) {
+		t.Error("wrong")
 	}
 }

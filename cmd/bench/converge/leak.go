@@ -27,7 +27,7 @@ type Leaked struct {
 
 // Leak measures how long a table takes to the line cards, and then how long
 // until they have it in a second VRF too, once that imports it.
-func Leak(ctx context.Context, o Options, table string, n int) (r Leaked, err error) {
+func Leak(ctx context.Context, o Options, t Table) (r Leaked, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "godwit-leak-")
@@ -40,7 +40,7 @@ func Leak(ctx context.Context, o Options, table string, n int) (r Leaked, err er
 	if err := os.WriteFile(conf, []byte(first), 0o600); err != nil {
 		return Leaked{}, fmt.Errorf("write configuration: %w", err)
 	}
-	b, err := build(ctx, o, table, n, topology.Node{Godwit: conf})
+	b, err := build(ctx, o, t, topology.Node{Godwit: conf})
 	if err != nil {
 		return Leaked{}, err
 	}
@@ -53,7 +53,7 @@ func Leak(ctx context.Context, o Options, table string, n int) (r Leaked, err er
 	if err := b.modules(ctx, c); err != nil {
 		return Leaked{}, fmt.Errorf("%w; godwitd says: %s", err, b.under.Proc("godwitd").Output())
 	}
-	own, err := b.measure(ctx, func() (bool, error) { return acknowledged(ctx, c, n) })
+	own, err := b.measure(ctx, func() (bool, error) { return acknowledged(ctx, c, t.N4, t.N6) })
 	if err != nil {
 		return Leaked{}, fmt.Errorf("download: %w", err)
 	}
@@ -62,7 +62,7 @@ func Leak(ctx context.Context, o Options, table string, n int) (r Leaked, err er
 	if _, err := c.Apply(ctx, "leak.yaml", []byte(second)); err != nil {
 		return Leaked{}, fmt.Errorf("leak: %w", err)
 	}
-	if err := topology.Poll(ctx, 20*time.Millisecond, "the leaked table", func() (bool, error) { return acknowledged(ctx, c, 2*n) }); err != nil {
+	if err := topology.Poll(ctx, 20*time.Millisecond, "the leaked table", func() (bool, error) { return acknowledged(ctx, c, 2*t.N4, 2*t.N6) }); err != nil {
 		return Leaked{}, err
 	}
 	r = Leaked{Download: own.Seconds, Leak: time.Since(start).Seconds()}
@@ -70,18 +70,20 @@ func Leak(ctx context.Context, o Options, table string, n int) (r Leaked, err er
 	return r, err
 }
 
-// acknowledged tells whether every line card has n IPv4 routes, of all VRFs.
-func acknowledged(ctx context.Context, c *mgmt.Client, n int) (bool, error) {
+// acknowledged tells whether every line card has as many IPv4 and IPv6 routes, of
+// all VRFs.
+func acknowledged(ctx context.Context, c *mgmt.Client, n4, n6 int) (bool, error) {
 	s, err := c.FIBSummary(ctx)
 	if err != nil || len(s.Cards) != lineCards {
 		return false, err
 	}
 	for _, card := range s.Cards {
-		have := 0
+		have4, have6 := 0, 0
 		for _, v := range card.VRFs {
-			have += v.Routes4
+			have4 += v.Routes4
+			have6 += v.Routes6
 		}
-		if !card.Converged || have < n {
+		if !card.Converged || have4 < n4 || have6 < n6 {
 			return false, nil
 		}
 	}
