@@ -92,8 +92,15 @@ func (u *urgency) keep() {
 	err := makeUrgent()
 	makeOrdinary(u.tid)
 	u.tid = tid
+	if errors.Is(err, errRealTime) {
+		u.tid = 0 // looks again at the next wait: its owner takes the priority away with it
+	}
 	u.tell(err)
 }
+
+// errRealTime: the thread has been made more urgent than a loop, by a goroutine that was locked to it and
+// will be again. It must not be demoted for that.
+var errRealTime = errors.New("the thread has a real-time priority, which is another's")
 
 func (u *urgency) tell(err error) {
 	s := "urgent"
@@ -115,6 +122,9 @@ func (u *urgency) String() string {
 // makeUrgent gives the calling thread the priority. Its children, be they
 // threads or processes, do not inherit it.
 func makeUrgent() error {
+	if now, err := unix.SchedGetAttr(0, 0); err == nil && (now.Policy == unix.SCHED_FIFO || now.Policy == unix.SCHED_RR) {
+		return errRealTime
+	}
 	attr := unix.SchedAttr{
 		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: UrgentNice,
 		Flags: unix.SCHED_FLAG_RESET_ON_FORK, Runtime: uint64(urgentSlice),

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -175,4 +176,27 @@ func TestUrgentLoopEndsWhilePosted(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestRealTimeThreadsAreAnothers: a loop that comes to run on a real-time thread does not demote it.
+func TestRealTimeThreadsAreAnothers(t *testing.T) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+		if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+			t.Error(err)
+			return
+		}
+		var u urgency
+		u.keep()
+		if now, err := unix.SchedGetAttr(0, 0); err != nil || now.Policy != unix.SCHED_FIFO || now.Priority != 1 {
+			t.Errorf("the thread has become %+v, %v", now, err)
+		}
+		if u.tid != 0 || !strings.Contains(u.String(), "real-time") {
+			t.Errorf("thread %d, %v", u.tid, &u)
+		}
+	}()
+	<-done
 }

@@ -61,8 +61,8 @@ func main() {
 		return
 	}
 	r := &report{out: json.NewEncoder(os.Stdout), start: time.Now()}
-	flag.StringVar(&r.only, "only", "", "run the candidate of this `name` alone (converge), or these parts, with commas (forward: one, full, families, vrfs; event: paced, timers, protocol)")
-	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge, forward, event)")
+	flag.StringVar(&r.only, "only", "", "run the candidate, or the size, of this `name` alone (converge, pic), or these parts, with commas (forward: one, full, families, vrfs; event: paced, timers, protocol)")
+	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge, forward, event, pic)")
 	flag.DurationVar(&r.watch, "watch", 0, "watch the sessions so much longer while tables come in (bfd; 5m is the whole)")
 	flag.DurationVar(&r.time, "time", time.Minute, "how long routes change (churn)")
 	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd, churn, restart)")

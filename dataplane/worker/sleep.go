@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"time"
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 
 	"godwit/dataplane/graph"
@@ -14,6 +17,15 @@ const (
 	napUnpolled  = 1 // a port has no descriptor to wait for
 	napIdle      = 1000
 )
+
+// napAwake is how long a worker sleeps without telling the Go scheduler. Between
+// packets it is always that. Of a system call that the scheduler hears of, its
+// monitor looks at the goroutine some thousand times a second, under a spin lock
+// that the return from the call takes. An urgent worker that packets wake
+// on the monitor's core meanwhile would spin until the kernel stops it, for up to 950 ms:
+// the monitor, which holds the lock, is ordinary and does not run. Meanwhile the worker
+// keeps its P, of which a line card has some more than cores.
+const napAwake = 2 // ms, less than yieldEvery
 
 // maxPollErrors is how many polls in a row may report an error on a port that
 // has no frame, before the port counts as failed.
@@ -37,10 +49,24 @@ func (w *Worker) sleep() {
 	}
 	w.counter.sleeps.Add(1)
 	w.reader.Offline()
-	n, _ := unix.Poll(w.fds, timeout) // EINTR: as if it were time
+	n, _ := poll(w.fds, min(timeout, napAwake)) // interrupted: as if it were time, too
+	if n == 0 && timeout > napAwake {
+		n, _ = unix.Poll(w.fds, timeout-napAwake) // EINTR: as if it were time
+	}
 	w.reader.Online()
 	w.sleeping.Store(false)
 	w.awake(n > 0)
+}
+
+// poll is unix.Poll that the Go scheduler does not hear of. It interrupts the
+// call with a signal when it wants the goroutine to stop.
+func poll(fds []unix.PollFd, ms int) (ready int, interrupted bool) {
+	ts := unix.NsecToTimespec(int64(ms) * int64(time.Millisecond))
+	n, _, e := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if e != 0 {
+		return 0, true
+	}
+	return int(n), false
 }
 
 func (w *Worker) waiting() bool {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -560,4 +561,72 @@ func TestQueue(t *testing.T) {
 	if q.Push(1, nil) || q.PushWait(1, nil) {
 		t.Error("a closed queue took a frame")
 	}
+}
+
+// TestPollUnseen: naps that the Go scheduler does not hear of end by time, by a descriptor and by its signals.
+func TestPollUnseen(t *testing.T) {
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	eventually(t, "nothing ready", func() bool { n, cut := poll(fds, 1); return n == 0 && !cut })
+	if _, err := unix.Write(fd, one[:]); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a ready descriptor", func() bool { n, cut := poll(fds, 1000); return n == 1 && !cut && fds[0].Revents == unix.POLLIN })
+	if n := testing.AllocsPerRun(10, func() { poll(fds, 0) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	var b [8]byte
+	if _, err := unix.Read(fd, b[:]); err != nil {
+		t.Fatal(err)
+	}
+	// A nap of a minute: the collector, which stops the world, interrupts it.
+	var cut atomic.Bool
+	napping, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		close(napping)
+		for n, c := 0, false; n == 0; n, c = poll(fds, 60_000) {
+			if c {
+				cut.Store(true)
+			}
+		}
+	}()
+	<-napping
+	eventually(t, "an interrupted nap", func() bool { runtime.GC(); return cut.Load() })
+	if _, err := unix.Write(fd, one[:]); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+}
+
+// TestStaysUrgent: another goroutine that ran on the worker's thread may have left it less urgent.
+func TestStaysUrgent(t *testing.T) {
+	f := newFixture(t, nil)
+	f.Start()
+	if err := f.SetUrgent(true); err != nil {
+		t.Fatal(err)
+	}
+	attr := func() (a *unix.SchedAttr) {
+		f.Do(func() {
+			var err error
+			if a, err = unix.SchedGetAttr(0, 0); err != nil {
+				t.Error(err)
+				a = &unix.SchedAttr{}
+			}
+		})
+		return a
+	}
+	f.Do(func() {
+		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -5}, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "urgent again", func() bool {
+		a := attr()
+		return a.Policy == unix.SCHED_FIFO && a.Priority == netdev.WorkerPriority
+	})
 }

@@ -79,6 +79,8 @@ const (
 	drainLimit = 30 * time.Second
 	// settle: counters that do not move for so long have come to rest.
 	settle = 300 * time.Millisecond
+	// merged: changes that are not seen for so long have been made one with later ones of their prefix, under backlog.
+	merged = 5 * time.Second
 	seed   = 1
 )
 
@@ -168,6 +170,11 @@ func (b *bench) fill(ctx context.Context) (err error) {
 }
 
 func (b *bench) measure(ctx context.Context) (res Result, err error) {
+	if !b.Calm {
+		if err := b.router.pin(ctx); err != nil {
+			return res, err
+		}
+	}
 	rate := b.Rate
 	if rate == 0 {
 		m, err := b.lab.Measure(b.traffic(offered), nil, warm, probe)
@@ -209,7 +216,9 @@ func (b *bench) load(ctx context.Context, rate, changes int) (l Load, err error)
 }
 
 func (b *bench) traffic(rate int) fwdlab.Traffic {
-	return fwdlab.Traffic{Targets: b.plan.targets, Rate: rate, CheckOneOf: 1, Other: macOther, Calm: b.Calm}
+	t := fwdlab.Traffic{Targets: b.plan.targets, Rate: rate, CheckOneOf: 1, Other: macOther, Calm: b.Calm}
+	t.Share = rate < offered && !b.Calm
+	return t
 }
 
 // send sends packets while during runs and waits for the last ones.
@@ -244,13 +253,16 @@ func (b *bench) during(ctx context.Context, base uint64, changes int, l *Load) e
 			if l.Changes = b.feeder.sent.Load(); err != nil || changes == 0 {
 				return err
 			}
+			since := time.Now()
 			err = topology.Poll(ctx, 20*time.Millisecond, "the last change on the line card", func() (bool, error) {
 				var s state
 				err := b.router.tables(ctx, &s)
-				l.Applied = s.changes - base
-				return err == nil && s.converged && l.Applied >= l.Changes, nil
+				if n := s.changes - base; n != l.Applied || !s.converged {
+					l.Applied, since = n, time.Now()
+					l.Took = since.Sub(start)
+				}
+				return err == nil && s.converged && (l.Applied >= l.Changes || time.Since(since) > merged), nil
 			})
-			l.Took = time.Since(start)
 			return err
 		case <-look.C:
 			var s state

@@ -9,13 +9,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"godwit/cluster/wire"
 	"godwit/cmd/lab/topology"
 	"godwit/controlplane/mgmt"
+	"godwit/dataplane/netdev"
 	"godwit/dataplane/xdp/fwdlab"
 )
 
@@ -57,7 +61,7 @@ type router struct {
 	ended  chan struct{}
 }
 
-// startRouter starts it; pinned, all of it shares the lab's core for routers.
+// startRouter starts it.
 func startRouter(o Options, l *fwdlab.Lab, dir, feed string) (*router, error) {
 	conf := filepath.Join(dir, "router.yaml")
 	text := fmt.Sprintf(configuration, localAS, feederIP, feed, l.In, fwdlab.MACGen, l.Out, hops[0], fwdlab.MACSink, hops[1], macOther, o.Express)
@@ -71,9 +75,6 @@ func startRouter(o Options, l *fwdlab.Lab, dir, feed string) (*router, error) {
 	}
 	defer log.Close()
 	args := []string{"--net=/run/netns/" + l.Netns(fwdlab.Router), "--"}
-	if !o.Calm {
-		args = append(args, "taskset", "-c", fmt.Sprint(fwdlab.RouterCore))
-	}
 	args = append(args, filepath.Join(o.Bin, "godwitd"), "--run-dir", filepath.Join(dir, "run"), "--state-dir", filepath.Join(dir, "state"),
 		"--instance", l.Netns("godwit"), "--lib-dir", o.Bin, "--trust", o.Trust, "--config", conf)
 	r.cmd = exec.Command("nsenter", args...)
@@ -88,6 +89,53 @@ func startRouter(o Options, l *fwdlab.Lab, dir, feed string) (*router, error) {
 	}()
 	r.client = mgmt.NewClient(filepath.Join(dir, "run", "mgmt.sock"))
 	return r, nil
+}
+
+// workers finds the threads that forward: those with a worker's priority.
+func (r *router) workers(ctx context.Context) (tids []int, err error) {
+	m, err := r.client.Modules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range m.Modules {
+		if x.Role != "linecard" || x.PID <= 0 {
+			continue
+		}
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", x.PID))
+		if err != nil {
+			return nil, fmt.Errorf("list threads: %w", err)
+		}
+		for _, t := range tasks {
+			tid, err := strconv.Atoi(t.Name())
+			if err != nil {
+				continue
+			}
+			if a, err := unix.SchedGetAttr(tid, 0); err == nil && a.Policy == unix.SCHED_FIFO && a.Priority == netdev.WorkerPriority {
+				tids = append(tids, tid)
+			}
+		}
+	}
+	if len(tids) == 0 {
+		return nil, errors.New("find forwarding threads: none is urgent")
+	}
+	return tids, nil
+}
+
+// pin keeps the forwarding threads on the lab's core for routers, where their ports' receive threads are.
+// The rest of the router may be anywhere.
+func (r *router) pin(ctx context.Context) error {
+	tids, err := r.workers(ctx)
+	if err != nil {
+		return err
+	}
+	var set unix.CPUSet
+	set.Set(fwdlab.RouterCore)
+	for _, tid := range tids {
+		if err := unix.SchedSetaffinity(tid, &set); err != nil {
+			return fmt.Errorf("pin thread %d: %w", tid, err)
+		}
+	}
+	return nil
 }
 
 // close stops it, as a supervisor of the system would.

@@ -417,6 +417,9 @@ func (b *bench) measure(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %d of %d prefixes", err, len(sinks[1].arrivals()), len(flows))
 	}
+	if src.halt(); src.err != nil {
+		return Result{}, src.err
+	}
 	var all []time.Duration
 	for _, at := range sinks[1].arrivals() {
 		all = append(all, at.Sub(down))

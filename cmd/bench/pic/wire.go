@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"godwit/dataplane/netdev"
 )
 
 // inSpace runs f on a thread of its own in a network namespace. Sockets that f
@@ -151,6 +153,7 @@ type source struct {
 	fds  []int
 	stop chan struct{}
 	done chan struct{}
+	err  error // of start, once halted
 }
 
 // newSource opens a socket for each flow.
@@ -205,7 +208,12 @@ func (s *source) start(period time.Duration) {
 	s.stop, s.done = make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(s.done)
+		// Before ordinary threads: probes that wait for a processor would count as outage. Locked
+		// for good: the thread ends with the goroutine.
 		runtime.LockOSThread()
+		if err := netdev.Urgent(0, netdev.NAPIPriority); err != nil {
+			s.err = err
+		}
 		next := time.Now()
 		for {
 			select {

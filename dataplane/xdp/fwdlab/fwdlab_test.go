@@ -87,3 +87,32 @@ func TestCalmTrafficToTwoNextHops(t *testing.T) {
 		}
 	}
 }
+
+// TestSharedCore: a generator that shares its core keeps to its rate in the mean, or sends less; and all is well made.
+func TestSharedCore(t *testing.T) {
+	l, err := New("gwt-fwdlab")
+	must(t, err)
+	t.Cleanup(func() { must(t, l.Close()) })
+	prefix := netip.MustParsePrefix("198.51.100.0/24")
+	must(t, l.KernelForwards(true))
+	must(t, l.LoadKernel([]netip.Prefix{prefix}))
+	tr := Traffic{Targets: Targets([]netip.Prefix{prefix}, 256, 1), Rate: 10_000, CheckOneOf: 1, Share: true}
+	for _, bad := range []Traffic{{Targets: tr.Targets, CheckOneOf: 1, Share: true}, {Targets: tr.Targets, CheckOneOf: 1, Share: true, Calm: true, Rate: 1}} {
+		if r, err := l.Start(bad); err == nil {
+			t.Error("accepted", bad, r.Stop())
+		}
+	}
+	start := time.Now()
+	r, err := l.Start(tr)
+	must(t, err)
+	var s Seen
+	for end := start.Add(20 * time.Second); s.Good < 5000 && time.Now().Before(end); s, err = r.Seen() {
+		must(t, err)
+		sleep(burst)
+	}
+	most := uint64(time.Since(start).Seconds()*float64(tr.Rate)*5/4) + 100
+	must(t, r.Stop())
+	if s.Good < 5000 || s.Bad != 0 || s.Sent > most {
+		t.Errorf("%+v, at most %d sent", s, most)
+	}
+}

@@ -30,8 +30,11 @@ type Traffic struct {
 	// Other, if there is one, is a second MAC address to which packets for targets
 	// of odd index may be delivered; the sink checks it with the rest.
 	Other net.HardwareAddr
+	// Share leaves a quarter of the generator's core to others: it sends packet by packet, faster than Rate by
+	// a quarter, and sleeps now and then for as long as makes Rate the mean.
+	Share bool
 	// Calm sends Rate in bursts, each 10 ms, from an ordinary thread that sleeps in
-	// between: for tests beside others. Otherwise the generator takes its core.
+	// between: for tests beside others.
 	Calm bool
 }
 
@@ -42,6 +45,7 @@ const payloadSize = 18
 type Running struct {
 	objs trafficObjects
 	link link.Link
+	keep link.Link // of the generator, nil: none
 	stop atomic.Bool
 	done chan error
 
@@ -70,15 +74,36 @@ func (l *Lab) Start(tr Traffic) (*Running, error) {
 			return nil, errors.Join(err, r.link.Close(), r.objs.Close())
 		}
 	}
+	if tr.Calm || tr.Share {
+		if err := l.Do(Gen, r.keepGenerator); err != nil {
+			return nil, errors.Join(err, r.link.Close(), r.objs.Close())
+		}
+	}
 	// The generator is a thread of the gen namespace on the hosts' core.
 	go func() { r.done <- l.Do(Gen, func() error { return r.generate(l.gen, tr) }) }()
 	return r, nil
+}
+
+// keepGenerator attaches the generator to the loopback device, where it sees nothing. The
+// kernel waits for RCU, 20 ms, before and after a run of a program that is attached nowhere.
+func (r *Running) keepGenerator() error {
+	lo, err := net.InterfaceByName("lo")
+	if err == nil {
+		r.keep, err = link.AttachXDP(link.XDPOptions{Program: r.objs.Generate, Interface: lo.Index, Flags: link.XDPGenericMode})
+	}
+	if err != nil {
+		return fmt.Errorf("attach generator: %w", err)
+	}
+	return nil
 }
 
 func (r *Running) load(tr Traffic) error {
 	n := len(tr.Targets)
 	if n == 0 || n&(n-1) != 0 || tr.CheckOneOf < 1 || tr.CheckOneOf&(tr.CheckOneOf-1) != 0 {
 		return fmt.Errorf("%d targets, check one of %d: want powers of two", n, tr.CheckOneOf)
+	}
+	if tr.Share && (tr.Rate <= 0 || tr.Calm) {
+		return fmt.Errorf("share the generator's core at %d packets a second, calm: %v", tr.Rate, tr.Calm)
 	}
 	spec, err := loadTraffic()
 	if err != nil {
@@ -93,8 +118,11 @@ func (r *Running) load(tr Traffic) error {
 	copy(dst[:], MACSink)
 	copy(other[:], tr.Other)
 	pace := interval(tr.Rate)
-	if tr.Calm {
+	switch {
+	case tr.Calm:
 		pace = 0
+	case tr.Share:
+		pace = interval(tr.Rate + tr.Rate/4)
 	}
 	stamp := uint32(0)
 	if tr.Stamp {
@@ -199,24 +227,57 @@ func (r *Running) generate(dev string, tr Traffic) error {
 	f := tr.frame()
 	run := newTestRun(r.objs.Generate.FD(), f, xdpMD{DataEnd: uint32(len(f)), Ingress: uint32(nic.Index)})
 	defer run.release()
-	start, sent := time.Now(), 0
+	next := r.pacer(tr)
 	for !r.stop.Load() {
-		if tr.Calm {
-			due := int(time.Since(start).Seconds()*float64(tr.Rate)) - sent
-			run.attr.repeat = uint32(min(max(due, 1), mostAtOnce))
-			sent += max(due, 1)
+		n, err := next()
+		if err != nil {
+			return err
 		}
+		run.attr.repeat = uint32(n)
 		if err := run.call(); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("generate: %w", err)
-		}
-		if tr.Calm {
-			sleep(burst)
 		}
 	}
 	return nil
 }
 
-// burst is the time between those of a calm generator, mostAtOnce its packets in one of them,
+// pacer returns a function that waits until the next call is due and says how many runs it has.
+func (r *Running) pacer(tr Traffic) func() (int, error) {
+	start, sent := time.Now(), 0
+	switch {
+	case tr.Calm:
+		return func() (int, error) {
+			if sent > 0 {
+				sleep(burst)
+			}
+			n := max(int(time.Since(start).Seconds()*float64(tr.Rate))-sent, 1)
+			sent += n
+			return min(n, mostAtOnce), nil
+		}
+	case tr.Share:
+		return func() (int, error) {
+			var sent uint64
+			if err := r.objs.Sent.Get(&sent); err != nil {
+				return 0, fmt.Errorf("read generator: %w", err)
+			}
+			if sent > 0 {
+				due := start.Add(time.Duration(float64(sent) / float64(tr.Rate) * float64(time.Second)))
+				sleep(max(time.Until(due), leastPause))
+			}
+			return runsPerTurn, nil
+		}
+	}
+	return func() (int, error) { return runsPerCall, nil }
+}
+
+// A generator that shares its core runs about 10 ms at a time. Having paused for more than
+// 1 ms it goes on at its pace, and makes up for nothing.
+const (
+	runsPerTurn = 1 << 17
+	leastPause  = 1500 * time.Microsecond
+)
+
+// burst is the time between those of a calm generator, mostAtOnce the most packets in one,
 // less than a veth's ring takes. What is beyond that is not sent at all.
 const (
 	burst      = 10 * time.Millisecond
@@ -298,5 +359,8 @@ func (r *Running) Stop() error {
 	r.stop.Store(true)
 	halted := r.objs.Halt.Set(uint32(1))
 	err := <-r.done
+	if r.keep != nil {
+		err = errors.Join(err, r.keep.Close())
+	}
 	return errors.Join(halted, err, r.link.Close(), r.objs.Close())
 }
