@@ -31,7 +31,10 @@ func benchRestart(r *report) error {
 	for i, on := range found[0] {
 		off := found[1][i]
 		name := names[on.Module]
-		if err := r.beside(name, "packets lost", "less", float64(on.Lost), "workers (AF_XDP)", float64(off.Lost)); err != nil {
+		if err := r.beside(name, "packets lost", "less", float64(on.Inside()), "workers (AF_XDP)", float64(off.Inside())); err != nil {
+			return err
+		}
+		if err := r.beside(name+".lab", "packets lost in full rings of the lab", "less", float64(on.Lab), "workers (AF_XDP)", float64(off.Lab)); err != nil {
 			return err
 		}
 		if err := r.beside(name+".outage", "ms worth of packets", "less", millis(on.Outage()), "workers (AF_XDP)", millis(off.Outage())); err != nil {

@@ -25,20 +25,24 @@ type Restart struct {
 	Rate   float64 // packets a second
 	Sent   uint64  // from the kill until the module was back for a while
 	Lost   uint64
+	Lab    uint64        // of these, those that found a full ring of the lab's veths (256 slots), before the router or behind it
 	Back   time.Duration // until the module's next process did all that the former did
 	// Drops are those that the router names, more than before; a new line card counts anew.
 	Drops []wire.Drop
 }
 
-// Outage is the time in which so many packets are sent.
+// Outage is the time in which so many packets are sent as the router has lost.
 func (r Restart) Outage() time.Duration {
-	return time.Duration(float64(r.Lost) / r.Rate * float64(time.Second))
+	return time.Duration(float64(r.Inside()) / r.Rate * float64(time.Second))
 }
+
+// Inside is what the router has lost: what the lab's veths had no room for is not it.
+func (r Restart) Inside() uint64 { return r.Lost - min(r.Lost, r.Lab) }
 
 // String is for people.
 func (r Restart) String() string {
-	text := fmt.Sprintf("%s killed at %.0f packets/s: %d of %d lost, %v worth; back after %v", r.Module, r.Rate, r.Lost, r.Sent,
-		r.Outage().Round(time.Millisecond), r.Back.Round(time.Millisecond))
+	text := fmt.Sprintf("%s killed at %.0f packets/s: %d of %d lost, %v worth, %d of them in the lab; back after %v", r.Module, r.Rate, r.Lost, r.Sent,
+		r.Outage().Round(time.Microsecond), r.Lab, r.Back.Round(time.Millisecond))
 	for _, d := range r.Drops {
 		text += fmt.Sprintf("; %s/%s %d", d.Node, d.Reason, d.Count)
 	}
@@ -99,6 +103,10 @@ func (b *bench) kill(ctx context.Context, module string, rate int) (r Restart, e
 	if err != nil {
 		return r, err
 	}
+	full, err := b.lab.Overflows()
+	if err != nil {
+		return r, err
+	}
 	sent, lost, err := missing(ctx, run)
 	if err != nil {
 		return r, err
@@ -121,6 +129,11 @@ func (b *bench) kill(ctx context.Context, module string, rate int) (r Restart, e
 	if err != nil {
 		return r, err
 	}
+	now, err := b.lab.Overflows()
+	if err != nil {
+		return r, err
+	}
+	r.Lab = now - full
 	if module == "linecard-1" {
 		before = state{}
 	}
