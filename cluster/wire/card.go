@@ -12,10 +12,11 @@ import (
 // in here: never log it.
 type CardConfig struct {
 	Card       fib.CardID        `json:"card"`
-	Workers    int               `json:"workers"`     // forwarding workers, from 1
-	FabricDir  string            `json:"fabric_dir"`  // where the shared-memory rings between cards live
-	Cards      []fib.CardID      `json:"cards"`       // all cards of the chassis
-	CaptureMax int               `json:"capture_max"` // captures at a time
+	Workers    int               `json:"workers"`         // forwarding workers, from 1
+	Cores      []int             `json:"cores,omitempty"` // of the workers, in turn; none: any
+	FabricDir  string            `json:"fabric_dir"`      // where the shared-memory rings between cards live
+	Cards      []fib.CardID      `json:"cards"`           // all cards of the chassis
+	CaptureMax int               `json:"capture_max"`     // captures at a time
 	VRFs       []VRFConfig       `json:"vrfs"`
 	Ports      []PortConfig      `json:"ports"`      // this card's
 	Interfaces []InterfaceConfig `json:"interfaces"` // this card's
@@ -47,6 +48,10 @@ type PortConfig struct {
 	Queues int        `json:"queues"` // 0: as many as the device has
 	// Express lets plain transit be forwarded in the kernel where the device can.
 	Express bool `json:"express,omitempty"`
+	// BusyPoll is for how many µs after a packet the worker polls the driver; 0: it sleeps at once.
+	BusyPoll int `json:"busy_poll,omitempty"`
+	// BusyBudget is how many frames a poll takes; 0: the default.
+	BusyBudget int `json:"busy_poll_budget,omitempty"`
 }
 
 // InterfaceConfig is one routed interface.
@@ -178,6 +183,14 @@ type FIBList struct {
 	More    bool       `json:"more,omitempty"`
 }
 
+// WorkerStatus is one forwarding worker.
+type WorkerStatus struct {
+	Cores   []int  `json:"cores"`  // that it may run on
+	Urgent  bool   `json:"urgent"` // it runs before ordinary threads
+	Packets uint64 `json:"packets"`
+	Sleeps  uint64 `json:"sleeps"`
+}
+
 // FIBStats is the reply to GetFIBStats.
 type FIBStats struct {
 	Card   fib.CardID    `json:"card"`
@@ -186,10 +199,11 @@ type FIBStats struct {
 	Groups int           `json:"groups"`
 	VRFs   []FIBVRFStats `json:"vrfs"`
 	// GroupSum is patricia's sum over the groups.
-	GroupSum  uint64       `json:"group_sum"`
-	Neighbors int          `json:"neighbors"`
-	Switches  uint64       `json:"switches"` // groups that left or took back a member by the card's own decision
-	Casts     FIBCastStats `json:"casts"`
+	GroupSum  uint64         `json:"group_sum"`
+	Neighbors int            `json:"neighbors"`
+	Switches  uint64         `json:"switches"` // groups that left or took back a member by the card's own decision
+	Workers   []WorkerStatus `json:"workers,omitempty"`
+	Casts     FIBCastStats   `json:"casts"`
 }
 
 // FIBVRFStats counts one VRF's routes and memory.

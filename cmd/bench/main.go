@@ -2,7 +2,7 @@
 // object a figure on standard output and progress on standard error:
 //
 //	bench fib
-//	bench            # everything
+//	bench            # everything but soak
 //	bench --only godwit --runs 1 converge   # one candidate, without baselines: for profiling
 //
 // Each NAME has a file of its own, which adds itself to the list in main.
@@ -50,6 +50,7 @@ func main() {
 		{"churn", benchChurn},
 		{"restart", benchRestart},
 		{"event", benchEvent},
+		{"soak", benchSoak},
 	}
 	if len(os.Args) == 2 && os.Args[1] == hiccupWord {
 		interrupted := make(chan os.Signal, 1)
@@ -65,7 +66,9 @@ func main() {
 	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge, forward, event, pic)")
 	flag.DurationVar(&r.watch, "watch", 0, "watch the sessions so much longer while tables come in (bfd; 5m is the whole)")
 	flag.DurationVar(&r.time, "time", time.Minute, "how long routes change (churn)")
-	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd, churn, restart)")
+	flag.DurationVar(&r.soak, "soak", 30*time.Minute, "how long (soak)")
+	flag.IntVar(&r.rate, "rate", 0, "packets a second instead of 70 % of the most (soak)")
+	flag.IntVar(&r.routes, "routes", 900_000, "prefixes of the table (bfd, churn, restart, soak)")
 	flag.Parse()
 	if err := run(r, all, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -80,8 +83,8 @@ func run(r *report, all []benchmark, names []string) error {
 		}
 	}
 	for _, b := range all {
-		if len(names) > 0 && !slices.Contains(names, b.name) {
-			continue
+		if len(names) > 0 && !slices.Contains(names, b.name) || len(names) == 0 && b.name == "soak" {
+			continue // half an hour, when it is asked for
 		}
 		if err := b.run(r); err != nil {
 			return fmt.Errorf("measure %s: %w", b.name, err)
@@ -98,6 +101,8 @@ type report struct {
 	runs   int    // rounds, 0: as the benchmark wants
 	watch  time.Duration
 	time   time.Duration
+	soak   time.Duration
+	rate   int
 	routes int
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"godwit/controlplane/mgmt"
 )
@@ -120,6 +121,14 @@ func textFIBStatistics(w io.Writer, v mgmt.FIBSummary) {
 	table(w, "CARD|ROUTE MEMORY|GROUPS|NEIGHBORS|LOCAL REPAIRS", func(row func(...any)) {
 		for _, c := range v.Cards {
 			row(c.Card, size(c.Bytes), c.Groups, c.Neighbors, c.Switches)
+		}
+	})
+	fmt.Fprintln(w)
+	table(w, "CARD|WORKER|CORES|THREAD|PACKETS|SLEEPS", func(row func(...any)) {
+		for _, c := range v.Cards {
+			for i, x := range c.Workers {
+				row(c.Card, i, strings.Trim(fmt.Sprint(x.Cores), "[]"), map[bool]string{true: "urgent", false: "ordinary"}[x.Urgent], x.Packets, x.Sleeps)
+			}
 		}
 	})
 }

@@ -45,7 +45,9 @@ type Card struct {
 	ID      uint16 `yaml:"id"`                // from 1
 	Node    uint16 `yaml:"node,omitempty"`    // of the cluster that it runs on; default: this one
 	Workers int    `yaml:"workers,omitempty"` // default 1
-	Ports   []Port `yaml:"ports,omitempty"`   // only where a port needs settings; interfaces name devices
+	// Cores are the processor cores of the workers, in turn; default: any.
+	Cores []int  `yaml:"cores,omitempty"`
+	Ports []Port `yaml:"ports,omitempty"` // only where a port needs settings; interfaces name devices
 }
 
 // Port holds settings of one device.
@@ -55,6 +57,10 @@ type Port struct {
 	Queues int    `yaml:"queues,omitempty"`
 	// Express, if given, is the port's own choice in place of the system's.
 	Express *bool `yaml:"express,omitempty"`
+	// BusyPoll is for how long after a packet the worker polls the driver before it sleeps; default: it sleeps at once.
+	BusyPoll time.Duration `yaml:"busy-poll,omitempty"`
+	// BusyBudget is how many frames the driver handles in one poll; default 64.
+	BusyBudget int `yaml:"busy-poll-budget,omitempty"`
 }
 
 // Interface is a routed interface: a device, or a VLAN on it.

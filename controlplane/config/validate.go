@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"godwit/fib"
 )
@@ -104,16 +105,32 @@ func (v *validator) checkCards() {
 		}
 		seen[c.ID] = true
 		v.inRange(path+".workers", c.Workers, 1, 64)
+		for j, core := range c.Cores {
+			v.inRange(fmt.Sprintf("%s.cores[%d]", path, j), core, 0, 1023)
+		}
 		devices := map[string]bool{}
 		for j, p := range c.Ports {
 			at := fmt.Sprintf("%s.ports[%d]", path, j)
 			v.checkDevice(at+".device", p.Device)
 			v.oneOf(at+".mode", p.Mode, "auto", "native", "generic", "afpacket")
 			v.inRange(at+".queues", p.Queues, 0, 64)
+			v.checkBusyPoll(at, p)
 			if devices[p.Device] {
 				v.fail(at+".device", "keep one of them", "device %q stands twice on card %d", p.Device, c.ID)
 			}
 			devices[p.Device] = true
+		}
+	}
+}
+
+func (v *validator) checkBusyPoll(at string, p Port) {
+	if p.BusyPoll < 0 || p.BusyPoll > 10*time.Millisecond || p.BusyPoll%time.Microsecond != 0 {
+		v.fail(at+".busy-poll", "whole microseconds, at most 10ms; 50us suits most", "%v is no time to poll for", p.BusyPoll)
+	}
+	if p.BusyBudget != 0 {
+		v.inRange(at+".busy-poll-budget", p.BusyBudget, 8, 1024)
+		if p.BusyPoll == 0 {
+			v.fail(at+".busy-poll-budget", "give busy-poll, too", "there is no busy polling on %s", p.Device)
 		}
 	}
 }

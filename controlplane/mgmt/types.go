@@ -224,18 +224,19 @@ type FIBSummary struct {
 
 // FIBCard is one line card's tables and how far it follows.
 type FIBCard struct {
-	Card      uint16   `json:"card"`
-	Connected bool     `json:"connected"`
-	Epoch     uint32   `json:"epoch"`
-	Sent      uint64   `json:"sent"`      // last batch sent in the epoch
-	Acked     uint64   `json:"acked"`     // last batch acknowledged
-	Converged bool     `json:"converged"` // everything sent is acknowledged
-	Groups    int      `json:"groups"`
-	VRFs      []FIBVRF `json:"vrfs"`
-	Bytes     int      `json:"bytes"`     // of all VRFs
-	Neighbors int      `json:"neighbors"` // ARP and ND entries
-	Switches  uint64   `json:"switches"`  // groups that left or took back a member by the card's own decision
-	Error     string   `json:"error,omitempty"`
+	Card      uint16              `json:"card"`
+	Connected bool                `json:"connected"`
+	Epoch     uint32              `json:"epoch"`
+	Sent      uint64              `json:"sent"`      // last batch sent in the epoch
+	Acked     uint64              `json:"acked"`     // last batch acknowledged
+	Converged bool                `json:"converged"` // everything sent is acknowledged
+	Groups    int                 `json:"groups"`
+	VRFs      []FIBVRF            `json:"vrfs"`
+	Bytes     int                 `json:"bytes"`     // of all VRFs
+	Neighbors int                 `json:"neighbors"` // ARP and ND entries
+	Switches  uint64              `json:"switches"`  // groups that left or took back a member by the card's own decision
+	Workers   []wire.WorkerStatus `json:"workers,omitempty"`
+	Error     string              `json:"error,omitempty"`
 }
 
 // FIBConsistency compares the RIB and what each line card forwards by.

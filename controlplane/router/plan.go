@@ -117,7 +117,7 @@ func planCards(c *config.Config, h hostPaths, macs map[fib.InterfaceID]net.Hardw
 	slices.SortFunc(vrfs, func(a, b wire.VRFConfig) int { return int(a.ID) - int(b.ID) })
 	for _, k := range c.Cards {
 		w := wire.CardConfig{
-			Card: fib.CardID(k.ID), Workers: max(k.Workers, 1), FabricDir: h.fabric, Cards: ids[c.NodeOf(k.ID)], CaptureMax: 1, VRFs: vrfs,
+			Card: fib.CardID(k.ID), Workers: max(k.Workers, 1), Cores: k.Cores, FabricDir: h.fabric, Cards: ids[c.NodeOf(k.ID)], CaptureMax: 1, VRFs: vrfs,
 			Ports: []wire.PortConfig{}, Interfaces: []wire.InterfaceConfig{},
 		}
 		if c.Remote(&k) {
@@ -150,7 +150,7 @@ func portConfig(k config.Card, id fib.PortID, device string, express bool) wire.
 	p := wire.PortConfig{ID: id, Device: device, Mode: "auto", Express: express}
 	for _, s := range k.Ports {
 		if s.Device == device {
-			p.Queues = s.Queues
+			p.Queues, p.BusyPoll, p.BusyBudget = s.Queues, int(s.BusyPoll.Microseconds()), s.BusyBudget
 			if s.Express != nil {
 				p.Express = *s.Express
 			}

@@ -263,6 +263,7 @@ func (r *Router) fillFIBCard(ctx context.Context, c *mgmt.FIBCard) {
 		return
 	}
 	c.Connected, c.Epoch, c.Groups, c.Neighbors, c.Switches = true, st.Epoch, st.Groups, st.Neighbors, st.Switches
+	c.Workers = st.Workers
 	_, err = get(ctx, r, func() (struct{}, error) {
 		for _, s := range r.routes.pub.Status() {
 			if s.Card == fib.CardID(c.Card) {

@@ -8,7 +8,11 @@
 // the Pool with Put.
 package graph
 
-import "godwit/fib"
+import (
+	"time"
+
+	"godwit/fib"
+)
 
 // VectorSize is the most packets a vector holds: batches of 32 to 64 measured best.
 const VectorSize = 64
@@ -75,6 +79,12 @@ type Port interface {
 type Poller interface {
 	// Fds appends the descriptors whose readability means that Rx has work.
 	Fds(fds []int) []int
+}
+
+// BusyPoller is a Port that may be worth asking again for some time after a packet,
+// before its worker sleeps.
+type BusyPoller interface {
+	BusyPoll() time.Duration
 }
 
 // Node processes packets of a vector: no lock, no allocation, no block.

@@ -73,6 +73,7 @@ type Agent struct {
 
 	fabricAgain    retry
 	fabricProblems []string
+	coreProblems   []string
 	ifaceProblems  []string // of the last refresh
 	neighProblems  []string
 

@@ -136,7 +136,7 @@ func (at *attached) open(c wire.PortConfig) error {
 	if at.hold, err = netdev.Take(c.Device, netdev.HoldOptions{}); err != nil {
 		return err
 	}
-	if at.dev, err = attach(c.Device, c.ID, c.Mode, c.Queues, at.plane.ring, at.express, at.estate); err != nil {
+	if at.dev, err = attach(c, at.plane.ring, at.express, at.estate); err != nil {
 		return errors.Join(err, at.close())
 	}
 	if err := at.openShares(); err != nil {

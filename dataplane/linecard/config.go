@@ -28,6 +28,7 @@ func (a *Agent) setCard(t *event.Task, cfg wire.CardConfig) ([]string, error) {
 	}
 	a.cfg = cfg
 	a.setUrgency()
+	a.setCores()
 	a.tryFabric()
 	if err := a.setPorts(t, cfg.Ports); err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (a *Agent) check(cfg *wire.CardConfig) error {
 
 // problems lists what is missing now.
 func (a *Agent) problems() []string {
-	list := slices.Concat(a.fabricProblems, a.ifaceProblems, a.neighProblems)
+	list := slices.Concat(a.coreProblems, a.fabricProblems, a.ifaceProblems, a.neighProblems)
 	add := func(p string) {
 		if p != "" {
 			list = append(list, p)

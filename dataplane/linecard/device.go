@@ -3,7 +3,9 @@ package linecard
 import (
 	"errors"
 	"fmt"
+	"time"
 
+	"godwit/cluster/wire"
 	"godwit/dataplane/afpacket"
 	"godwit/dataplane/graph"
 	"godwit/dataplane/netdev"
@@ -36,7 +38,8 @@ var (
 
 // attach takes a device in the configured mode; "auto" goes from native XDP
 // over generic XDP to packet sockets.
-func attach(name string, id fib.PortID, mode string, queues, ring int, express *xdp.Express, estate *xdp.Estate) (device, error) {
+func attach(c wire.PortConfig, ring int, express *xdp.Express, estate *xdp.Estate) (device, error) {
+	name, id, mode := c.Device, c.ID, c.Mode
 	modes := map[string]xdp.Mode{"auto": xdp.Auto, "": xdp.Auto, "native": xdp.Native, "generic": xdp.Generic}
 	m, ok := modes[mode]
 	if !ok && mode != "afpacket" {
@@ -44,7 +47,8 @@ func attach(name string, id fib.PortID, mode string, queues, ring int, express *
 	}
 	reason := "configured"
 	if ok {
-		d, err := xdp.Attach(name, xdp.Options{ID: id, Mode: m, Queues: queues, Ring: ring, Express: express, Estate: estate})
+		d, err := xdp.Attach(name, xdp.Options{ID: id, Mode: m, Queues: c.Queues, Ring: ring, Express: express, Estate: estate,
+			BusyPoll: time.Duration(c.BusyPoll) * time.Microsecond, BusyBudget: c.BusyBudget})
 		if err == nil {
 			return &xdpDevice{Device: d}, nil
 		}
@@ -59,6 +63,8 @@ func attach(name string, id fib.PortID, mode string, queues, ring int, express *
 type xdpDevice struct {
 	*xdp.Device
 	zeroCopy bool
+	busy     time.Duration
+	port     *xdp.Port // one of its shares
 }
 
 func (d *xdpDevice) open(w, workers int, u *xdp.Umem) (share, error) {
@@ -70,7 +76,7 @@ func (d *xdpDevice) open(w, workers int, u *xdp.Umem) (share, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.zeroCopy = p.ZeroCopy()
+	d.zeroCopy, d.busy, d.port = p.ZeroCopy(), p.BusyPoll(), p
 	return p, nil
 }
 
@@ -78,6 +84,12 @@ func (d *xdpDevice) info() (mode, reason string, queues int) {
 	mode = d.Mode().String()
 	if d.Mode() == xdp.Native {
 		mode += map[bool]string{true: " zerocopy", false: " copy"}[d.zeroCopy]
+	}
+	if d.busy > 0 {
+		mode += fmt.Sprintf(", busy polling %v", d.busy)
+		if d.port.Counters().RxPackets > 0 && d.port.NAPI() == 0 {
+			mode += " without effect: the driver has no NAPI id"
+		}
 	}
 	return mode, d.Reason(), d.Queues()
 }

@@ -3,6 +3,7 @@ package linecard
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 
@@ -78,6 +79,7 @@ type plane struct {
 	consumers map[fib.CardID]*fabric.Consumer
 	punts     *worker.Queue[punt.Meta]
 	captures  *worker.Captures
+	kept      bool // workers are kept on cores
 	mirrors   *worker.Mirrors
 }
 
@@ -223,6 +225,24 @@ func (a *Agent) setUrgency() {
 	for _, w := range a.plane.workers {
 		if err := w.SetUrgent(on); err != nil {
 			a.log.Warn("worker stays an ordinary thread", "error", err)
+		}
+	}
+}
+
+// setCores keeps each worker on its core of the configuration, or lets it run where this process may.
+func (a *Agent) setCores() {
+	a.coreProblems = nil
+	if len(a.cfg.Cores) == 0 && !a.plane.kept {
+		return // what an administrator has done from outside stays
+	}
+	a.plane.kept = len(a.cfg.Cores) > 0
+	for i, w := range a.plane.workers {
+		cores := netdev.Cores(os.Getpid()) // the first thread is never a worker's for long, and never kept
+		if n := len(a.cfg.Cores); n > 0 {
+			cores = []int{a.cfg.Cores[i%n]}
+		}
+		if err := w.SetCores(cores); err != nil {
+			a.coreProblems = append(a.coreProblems, fmt.Sprintf("worker %d: %v", i, err))
 		}
 	}
 }

@@ -252,6 +252,13 @@ func (a *Agent) fibStats() wire.FIBStats {
 	if a.downloads.casts != nil {
 		a.downloads.casts.Count(&s.Casts)
 	}
+	if a.plane != nil {
+		for _, w := range a.plane.workers {
+			n := w.Stats()
+			cores, urgent := w.Thread()
+			s.Workers = append(s.Workers, wire.WorkerStatus{Cores: cores, Urgent: urgent, Packets: n.Packets, Sleeps: n.Sleeps})
+		}
+	}
 	for _, v := range t.VRFs {
 		s.VRFs = append(s.VRFs, wire.FIBVRFStats{VRF: v.VRF, Routes4: v.Routes4, Routes6: v.Routes6, Bytes: v.Bytes, Sum: a.tables.Digest(v.VRF).Sum})
 	}

@@ -37,6 +37,20 @@ func Urgent(tid int, priority uint32) error {
 	return nil
 }
 
+// Cores are the processor cores that a thread may run on; 0 is the calling thread.
+func Cores(tid int) (list []int) {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(tid, &set) != nil {
+		return nil
+	}
+	for c := range len(set) * 64 {
+		if set.IsSet(c) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
 // UrgentNow tells that the calling thread is urgent.
 func UrgentNow() bool {
 	attr, err := unix.SchedGetAttr(0, 0)

@@ -6,6 +6,7 @@ import (
 
 	"godwit/dataplane/fabric"
 	"godwit/dataplane/graph"
+	"godwit/dataplane/netdev"
 	"godwit/fib"
 )
 
@@ -94,6 +95,12 @@ func (c *counters) round(n int) {
 func (w *Worker) Stats() Stats {
 	c := &w.counter
 	return Stats{Rounds: c.rounds.Load(), Sleeps: c.sleeps.Load(), Packets: c.packets.Load(), Moves: c.moves.Load()}
+}
+
+// Thread is the cores that the worker may run on, and whether it runs before ordinary threads.
+func (w *Worker) Thread() (cores []int, urgent bool) {
+	w.Do(func() { cores, urgent = netdev.Cores(0), netdev.UrgentNow() })
+	return cores, urgent
 }
 
 // Drops are the worker's own; its pipeline and its ports have theirs.

@@ -36,6 +36,11 @@ func (w *Worker) sleep() {
 	if w.stale {
 		w.collectFds()
 	}
+	if w.busy > 0 {
+		if w.busy = w.busyFor(); w.at-w.active < w.busy {
+			return // ports are polled a little longer
+		}
+	}
 	w.sleeping.Store(true)
 	if w.waiting() || !w.bellsOn() {
 		w.sleeping.Store(false)
@@ -118,6 +123,7 @@ func (w *Worker) collectFds() {
 	w.stale = false
 	w.fds = append(w.fds[:0], unix.PollFd{Fd: int32(w.event), Events: unix.POLLIN})
 	w.owners = append(w.owners[:0], nil)
+	w.busy = w.busyFor()
 	var list []int
 	for _, p := range w.ports {
 		poller, ok := p.p.(graph.Poller)
@@ -135,6 +141,16 @@ func (w *Worker) collectFds() {
 		w.fds = append(w.fds, unix.PollFd{Fd: int32(c.Fd()), Events: unix.POLLIN})
 		w.owners = append(w.owners, nil)
 	}
+}
+
+// busyFor is for how long after a packet the ports want to be asked before the worker sleeps, ns.
+func (w *Worker) busyFor() (d int64) {
+	for _, p := range w.ports {
+		if b, ok := p.p.(graph.BusyPoller); ok && !p.failed {
+			d = max(d, int64(b.BusyPoll()))
+		}
+	}
+	return d
 }
 
 func (w *Worker) unpolled() bool {

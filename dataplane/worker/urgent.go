@@ -33,6 +33,19 @@ func (w *Worker) SetUrgent(on bool) (err error) {
 	return err
 }
 
+// SetCores keeps the worker on these processor cores. The worker runs.
+func (w *Worker) SetCores(cores []int) (err error) {
+	var set unix.CPUSet
+	for _, c := range cores {
+		set.Set(c)
+	}
+	w.Do(func() { err = unix.SchedSetaffinity(0, &set) })
+	if err != nil {
+		return fmt.Errorf("keep thread on cores %v: %w", cores, err)
+	}
+	return nil
+}
+
 // yieldEvery is how often a worker hands its P to the Go scheduler and takes it
 // back. The scheduler's monitor preempts a goroutine that has held a P for 10 ms,
 // even if it slept in between. For a goroutine locked to its thread

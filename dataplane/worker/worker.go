@@ -110,6 +110,8 @@ type Worker struct {
 	at      int64 // when the last round began
 	yielded int64 // when maybeYield last did
 	obeyed  int64 // when the last commands ended
+	active  int64 // when the last round with a packet began
+	busy    int64 // ns after it for which the ports are polled before the worker sleeps
 	sent    bool  // something was given to a port in this round or the last
 
 	v       graph.Vector
@@ -316,6 +318,9 @@ func (w *Worker) round() int {
 	w.flush()
 	w.reader.Quiescent()
 	w.counter.round(n)
+	if n > 0 {
+		w.active = now
+	}
 	return n
 }
 

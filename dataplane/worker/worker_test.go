@@ -630,3 +630,37 @@ func TestStaysUrgent(t *testing.T) {
 		return a.Policy == unix.SCHED_FIFO && a.Priority == netdev.WorkerPriority
 	})
 }
+
+// busyPort wants to be asked for a while after a packet.
+type busyPort struct {
+	*memPort
+	d atomic.Int64
+}
+
+func (p *busyPort) BusyPoll() time.Duration { return time.Duration(p.d.Load()) }
+
+// TestPollsBeforeItSleeps: after a packet the worker asks a busy-polling port again and again, then it
+// sleeps; without busy polling it sleeps at once.
+func TestPollsBeforeItSleeps(t *testing.T) {
+	f := newFixture(t, nil)
+	p := &busyPort{memPort: newMemPort(t, portA, f.pool)}
+	p.d.Store(int64(20 * time.Millisecond))
+	f.AddPort(p)
+	f.Start()
+	eventually(t, "sleep of an idle worker", func() bool { return f.Stats().Sleeps > 0 })
+	before := f.Stats()
+	p.deliver(frame(toPort, uint32(portA), 0))
+	eventually(t, "polling", func() bool { return f.Stats().Rounds > before.Rounds+100 && f.Stats().Packets > before.Packets })
+	after := f.Stats()
+	if rounds, sleeps := after.Rounds-before.Rounds, after.Sleeps-before.Sleeps; sleeps*10 > rounds {
+		t.Errorf("%d sleeps in %d rounds after a packet", sleeps, rounds)
+	}
+	eventually(t, "sleep again", func() bool { return f.Stats().Sleeps > after.Sleeps })
+	p.d.Store(0)
+	f.Do(func() { f.busy = f.busyFor() })
+	f.Do(func() {
+		if f.busy != 0 {
+			t.Errorf("polls for %d ns without a port that wants it", f.busy)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -36,6 +37,10 @@ type Options struct {
 	// Ring is the number of slots of the receive rings, a power of two; 0 means
 	// DefaultRing. The transmit rings have as many, at most TxRing.
 	Ring int
+	// BusyPoll is for how long after a packet the driver is polled, 0: never; BusyBudget how many
+	// frames it handles in a poll, 0 means DefaultBudget. It works where the driver has NAPI ids.
+	BusyPoll   time.Duration
+	BusyBudget int
 	// NoZeroCopy keeps to copy mode.
 	NoZeroCopy bool
 	// Express, if not nil, has the maps of the express path: a device in native mode gets its program,
@@ -70,6 +75,8 @@ type Device struct {
 	queues  int
 	ring    uint32
 	tryZero bool
+	busy    time.Duration
+	budget  int
 	objs    captureObjects
 	express *ExpressPort // in place of objs
 	link    link.Link
@@ -204,7 +211,7 @@ func newDevice(name string, o Options) (*Device, error) {
 	}
 	d := &Device{
 		name: name, id: o.ID, index: nic.Index, mtu: nic.MTU, mac: nic.HardwareAddr,
-		queues: o.Queues, ring: DefaultRing, estate: o.Estate,
+		queues: o.Queues, ring: DefaultRing, estate: o.Estate, busy: o.BusyPoll, budget: o.BusyBudget,
 	}
 	if o.Ring != 0 {
 		d.ring = uint32(o.Ring)
@@ -284,7 +291,7 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 	if nic, err := net.InterfaceByIndex(d.index); err != nil || nic.Name != d.name {
 		return nil, fmt.Errorf("device %d is not here: the thread is in another network namespace, or the device is gone", d.index)
 	}
-	q := &queue{u: u, id: d.id, index: index, size: d.ring, fd: -1}
+	q := &queue{u: u, id: d.id, index: index, size: d.ring, fd: -1, busy: d.busy, budget: d.budget}
 	if d.tryZero {
 		if err := q.open(d.index, true); err == nil {
 			q.zeroCopy = true
@@ -306,7 +313,10 @@ func (d *Device) openQueue(u *Umem, index int) (*queue, error) {
 	g := groupOf(q.zeroCopy)
 	u.group[g] = append(u.group[g], q.fd)
 	q.restock()
-	if u.noSG != nil && d.reason == "" {
+	if q.busyErr != nil {
+		d.reason = fmt.Sprintf("no busy polling: %v", q.busyErr)
+	}
+	if u.noSG != nil {
 		d.reason = fmt.Sprintf("frames above %d bytes are lost: %v", u.pool.Room(), u.noSG)
 	}
 	if err := d.sockets().Update(uint32(index), uint32(q.fd), ebpf.UpdateAny); err != nil {

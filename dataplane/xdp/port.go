@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -121,6 +122,31 @@ func (p *Port) Counters() netdev.Counters {
 		c.Add(q.counters(p.last[i]))
 	}
 	return c
+}
+
+// BusyPoll tells for how long after a packet the port wants to be asked again and again.
+func (p *Port) BusyPoll() time.Duration {
+	d := time.Duration(0)
+	for _, q := range p.queues {
+		d = max(d, q.busy)
+	}
+	return d
+}
+
+// NAPI is the number of the driver's poll that has brought the last frames, 0 if there was none
+// or it has none: then busy polling can't do anything.
+func (p *Port) NAPI() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.queues {
+		if q.fd < 0 {
+			continue
+		}
+		if id, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_INCOMING_NAPI_ID); err == nil && id > 0 {
+			return id
+		}
+	}
+	return 0
 }
 
 // ZeroCopy reports whether frames move between device and Umem without a copy.

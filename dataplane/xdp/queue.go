@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,11 @@ type queue struct {
 	fillSlots, doneSlots []uint64
 	rxSlots, txSlots     []unix.XDPDesc
 
+	busy    time.Duration // for which the driver is polled after a packet; 0: never
+	budget  int
+	checked bool  // that the driver can
+	busyErr error // why not, where it was wanted
+
 	zeroCopy bool
 	gone     bool
 	joining  bool          // within a frame of several pieces
@@ -53,6 +59,10 @@ func (q *queue) txHolder() holder { return q.slot<<1 | 1 }
 // receive appends waiting frames to v and restocks the fill ring.
 func (q *queue) receive(v *graph.Vector) {
 	n := q.rx.waiting(uint32(graph.VectorSize - v.N))
+	if n == 0 && q.busy > 0 {
+		q.call(unix.SYS_RECVFROM) // runs the driver's poll here
+		n = q.rx.waiting(uint32(graph.VectorSize - v.N))
+	}
 	var frames, bytes, bad uint64
 	for range n {
 		d := q.rxSlots[q.rx.own&q.rx.mask] // a copy: the memory is shared
@@ -81,6 +91,7 @@ func (q *queue) receive(v *graph.Vector) {
 		q.probe()
 	} else {
 		q.rx.release()
+		q.checkBusy()
 		q.live.Received(frames, bytes)
 		if bad > 0 {
 			q.live.Drop(netdev.RxInvalid, bad)
@@ -115,6 +126,18 @@ func (q *queue) join(piece *graph.Packet, last bool) (frame *graph.Packet) {
 		q.live.Drop(q.lost, 1)
 	}
 	return frame
+}
+
+// checkBusy ends busy polling if the driver's poll, which has brought a frame, has no number:
+// the kernel does not find it, then (veth's).
+func (q *queue) checkBusy() {
+	if q.busy <= 0 || q.checked {
+		return
+	}
+	q.checked = true
+	if id, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_INCOMING_NAPI_ID); err != nil || id <= 0 {
+		q.busy = 0
+	}
 }
 
 // probe looks now and then whether the device was removed.

@@ -1,12 +1,15 @@
 package xdp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"godwit/dataplane/graph"
 )
 
 // setsockopt passes a struct or an int.
@@ -101,6 +104,9 @@ func (q *queue) tryOpen(ifindex int, zeroCopy bool, share int) (err error) {
 		return err
 	}
 	q.tune()
+	if q.busyErr = q.busyPoll(); q.busyErr != nil {
+		q.busy = 0
+	}
 	addr := unix.SockaddrXDP{Ifindex: uint32(ifindex), QueueID: uint32(q.index)}
 	switch {
 	case share >= 0: // mode and wake-up are inherited; other flags are refused
@@ -115,6 +121,30 @@ func (q *queue) tryOpen(ifindex int, zeroCopy bool, share int) (err error) {
 	}
 	if err := unix.Bind(q.fd, &addr); err != nil {
 		return fmt.Errorf("bind queue %d: %w", q.index, err)
+	}
+	return nil
+}
+
+// DefaultBudget is how many frames a driver handles in a busy poll: what fits into a vector.
+const DefaultBudget = graph.VectorSize
+
+// busyPoll has the kernel run the driver's poll in our system calls. Interrupts stay off meanwhile where the
+// device has been told so (napi_defer_hard_irqs, gro_flush_timeout).
+func (q *queue) busyPoll() error {
+	if q.busy <= 0 {
+		return nil
+	}
+	for _, o := range [...]struct {
+		name       string
+		opt, value int
+	}{
+		{"SO_PREFER_BUSY_POLL", unix.SO_PREFER_BUSY_POLL, 1},
+		{"SO_BUSY_POLL", unix.SO_BUSY_POLL, max(int(q.busy.Microseconds()), 1)},
+		{"SO_BUSY_POLL_BUDGET", unix.SO_BUSY_POLL_BUDGET, cmp.Or(q.budget, DefaultBudget)},
+	} {
+		if err := unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, o.opt, o.value); err != nil {
+			return fmt.Errorf("set %s: %w", o.name, err)
+		}
 	}
 	return nil
 }

@@ -118,15 +118,14 @@ func with(ctx context.Context, o Options, f func(*bench) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	feed := fmt.Sprintf("f%d", os.Getpid())
-	if err := feedLink(l, feed); err != nil {
-		return fmt.Errorf("make the feeder's link: %w", err)
+	if err := errors.Join(feedLink(l, feedName()), flapLink(l)); err != nil {
+		return fmt.Errorf("make the other links: %w", err)
 	}
 	b := &bench{Options: o, lab: l, plan: p}
-	if b.router, err = startRouter(o, l, dir, feed); err != nil {
+	if b.router, err = startRouter(o, l, dir, feedName()); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.router.close()) }()
+	defer func() { err = errors.Join(err, b.router.close(), b.router.kept()) }()
 	if err := b.fill(ctx); err != nil {
 		return err
 	}
@@ -136,6 +135,9 @@ func with(ctx context.Context, o Options, f func(*bench) error) (err error) {
 	}
 	return nil
 }
+
+// feedName is the router's device towards the feeder.
+func feedName() string { return fmt.Sprintf("f%d", os.Getpid()) }
 
 func feedLink(l *fwdlab.Lab, feed string) error {
 	peer := "p" + feed[1:]

@@ -43,6 +43,7 @@ vrfs:
         - {address: %[2]v, as: %[1]d, import: accept, export: reject}
 interfaces:
   - {name: feed, card: 1, device: %[3]s, addresses: [10.0.0.1/24]}
+  - {name: flap, card: 1, device: %[12]s, addresses: [%[13]s]}
   - {name: in, card: 1, device: %[4]s, addresses: [192.0.2.1/30], neighbors: [{address: 192.0.2.2, mac: "%[5]v"}]}
   - name: out
     card: 1
@@ -64,7 +65,8 @@ type router struct {
 // startRouter starts it.
 func startRouter(o Options, l *fwdlab.Lab, dir, feed string) (*router, error) {
 	conf := filepath.Join(dir, "router.yaml")
-	text := fmt.Sprintf(configuration, localAS, feederIP, feed, l.In, fwdlab.MACGen, l.Out, hops[0], fwdlab.MACSink, hops[1], macOther, o.Express)
+	flaps, _ := flapDevices()
+	text := fmt.Sprintf(configuration, localAS, feederIP, feed, l.In, fwdlab.MACGen, l.Out, hops[0], fwdlab.MACSink, hops[1], macOther, o.Express, flaps, flapNet)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}

@@ -304,17 +304,19 @@ func Godwit(ctx context.Context, o Options, t Table) (r Result, err error) {
 }
 
 // GodwitSilence is Godwit with BFD, and a neighbour that falls silent, after the
-// sessions were watched for so long beyond the time of loading.
+// sessions were watched for at least so long beyond the time of loading.
 func GodwitSilence(ctx context.Context, o Options, t Table, watch time.Duration) (r Silence, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit+watch)
 	defer cancel()
 	err = withGodwit(ctx, o, t, true, func(b *bench, c *mgmt.Client, load time.Duration) error {
+		start := time.Now()
 		flaps, late, err := b.watch(ctx, c, watch)
 		if err != nil {
 			return err
 		}
+		watched := load + time.Since(start)
 		r, err = b.silence(ctx, b.logged)
-		r.Load, r.Watched, r.Flaps, r.Late = load, load+watch, flaps, late
+		r.Load, r.Watched, r.Flaps, r.Late = load, watched, flaps, late
 		return err
 	})
 	return r, err
