@@ -63,6 +63,10 @@ func (n *Lookup) Process(v *graph.Vector) {
 	}
 }
 
+// few is the packets of a VRF that are worth a batch: tables look up less one by one. A vector
+// whose packets are of nearly as many VRFs is not sorted then.
+const few = 4
+
 // byVRF makes a batch of each VRF's packets.
 func (n *Lookup) byVRF(v *graph.Vector) {
 	left := n.order[:v.N]
@@ -91,5 +95,21 @@ func (n *Lookup) byVRF(v *graph.Vector) {
 			v.P[i].Group = n.groups[k]
 		}
 		left = rest
+		if m < few {
+			for _, i := range left {
+				n.one(v.P[i], int(i))
+			}
+			return
+		}
 	}
+}
+
+// one looks up packet i by itself.
+func (n *Lookup) one(p *graph.Packet, i int) {
+	if n.in.ip6 {
+		n.FIB.LookupBatch6(p.VRF, n.in.Addr6[i:i+1], n.groups[:1])
+	} else {
+		n.FIB.LookupBatch4(p.VRF, n.in.Addr4[i:i+1], n.groups[:1])
+	}
+	p.Group = n.groups[0]
 }

@@ -196,7 +196,7 @@ func (f *tableTwin) LookupBatch6(vrf fib.VRF, addrs [][2]uint64, groups []uint32
 	}
 }
 
-// TestLookup: each packet gets its own VRF's answer, with one batch a VRF.
+// TestLookup: each packet gets its own VRF's answer, with one batch a VRF where they are few.
 func TestLookup(t *testing.T) {
 	pool, err := graph.NewPool(make([]byte, 64*2048), 2048)
 	if err != nil {
@@ -222,7 +222,7 @@ func TestLookup(t *testing.T) {
 					t.Fatalf("%d VRFs: packet %d of VRF %d got %#x", vrfs, i, p.VRF, p.Group)
 				}
 			}
-			if f.calls != len(seen) {
+			if vrfs <= 4 && f.calls != len(seen) || f.calls < len(seen) || f.calls > v.N+len(seen) {
 				t.Errorf("%d lookups for %d VRFs", f.calls, len(seen))
 			}
 			v.N = 0

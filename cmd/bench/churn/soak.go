@@ -170,7 +170,7 @@ func flapDevices() (router, peer string) {
 // flap takes the carrier from the router's third interface again and again, and now and then its device.
 func (b *bench) flap(ctx context.Context, res *Soaked) error {
 	dev, peer := flapDevices()
-	for n := 1; pause(ctx, flapEvery); n++ {
+	for n := 1; rested(ctx, flapEvery); n++ {
 		if n%remakeEvery == 0 {
 			if err := errors.Join(b.lab.IP(fwdlab.Router, "link", "del", dev), flapLink(b.lab)); err != nil {
 				return fmt.Errorf("make a device again: %w", err)
@@ -200,7 +200,7 @@ func (b *bench) flood(ctx context.Context, res *Soaked) error {
 		return err
 	}
 	defer c.close()
-	for pause(ctx, floodEvery) {
+	for rested(ctx, floodEvery) {
 		n := res.Neighbors
 		host := netip.AddrFrom4([4]byte{10, 0, 0, byte(20 + n%floodHosts)})
 		mac := net.HardwareAddr{2, 0x68, 0, 0, byte(n / floodHosts), byte(n)}
@@ -217,8 +217,8 @@ func (b *bench) flood(ctx context.Context, res *Soaked) error {
 	return nil
 }
 
-// pause waits; false: it is over.
-func pause(ctx context.Context, d time.Duration) bool {
+// rested waits; false: it is over.
+func rested(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
