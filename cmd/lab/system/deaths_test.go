@@ -47,15 +47,42 @@ func killed(t *testing.T, module string) (lost int) {
 	answers(t, p, 20)
 	_ = p.Signal(syscall.SIGINT)
 	<-p.Done()
-	var sent, received int
-	for line := range strings.Lines(p.Output()) {
-		if n, _ := fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &received); n == 2 {
-			t.Logf("%s", strings.TrimSpace(line))
-			return sent - received
+	lost, last := unanswered(p.Output())
+	if last == 0 {
+		t.Fatalf("ping had no answer:\n%s", p.Output())
+	}
+	t.Logf("%d of %d pings lost", lost, last)
+	return lost
+}
+
+// unanswered counts the pings without an answer among those before the last answered one. Ping's own
+// count has those, too, that were on their way when the signal came.
+func unanswered(output string) (lost, last int) {
+	answered := map[int]bool{}
+	for line := range strings.Lines(output) {
+		_, rest, ok := strings.Cut(line, "icmp_seq=")
+		var seq int
+		if n, _ := fmt.Sscanf(rest, "%d", &seq); ok && n == 1 && strings.Contains(line, "bytes from") {
+			answered[seq], last = true, max(last, seq)
 		}
 	}
-	t.Fatalf("ping printed no summary:\n%s", p.Output())
-	return 0
+	return last - len(answered), last
+}
+
+func TestUnanswered(t *testing.T) {
+	const output = `PING 192.0.2.1 (192.0.2.1) 56(84) bytes of data.
+64 bytes from 192.0.2.1: icmp_seq=1 ttl=62 time=0.2 ms
+64 bytes from 192.0.2.1: icmp_seq=3 ttl=62 time=0.2 ms
+From 10.0.0.1 icmp_seq=4 Destination Host Unreachable
+64 bytes from 192.0.2.1: icmp_seq=3 ttl=62 time=0.2 ms (DUP!)
+64 bytes from 192.0.2.1: icmp_seq=5 ttl=62 time=0.2 ms
+
+--- 192.0.2.1 ping statistics ---
+6 packets transmitted, 3 received, 50% packet loss, time 50ms
+`
+	if lost, last := unanswered(output); lost != 2 || last != 5 {
+		t.Errorf("%d of %d", lost, last)
+	}
 }
 
 func answers(t *testing.T, p *topology.Proc, n int) {
