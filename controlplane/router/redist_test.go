@@ -60,6 +60,7 @@ func (w *redistTwin) Closed(*session.Session, error) {}
 // TestRedistributionOfAMillionRoutes: the list goes in parts that a session
 // takes, paced by the speaker, with changes in between.
 func TestRedistributionOfAMillionRoutes(t *testing.T) {
+	t.Parallel() // it takes its time, as TestCardThatNeverAcknowledges, which mostly waits
 	const count = manyRoutes
 	prefix := func(i int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(16 + i>>16), byte(i >> 8), byte(i), 0}), 24)
