@@ -27,7 +27,7 @@ type stream struct {
 	received         map[uint32]bool
 }
 
-const streamEvery = 500 * time.Microsecond
+const streamEvery = time.Millisecond // a veth holds 256 frames while nobody runs
 
 // within runs f on a thread in a namespace; the thread ends with it.
 func within(t *testing.T, netns string, f func() error) {
