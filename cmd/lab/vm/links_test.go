@@ -50,13 +50,13 @@ fi
 /prog $role $node eth0 "$second" 2>&1
 echo "guest: ended with $?"
 sleep 1000
-`, "build", "./testdata/busguest")
+`, programs{"prog": {"build", "./testdata/busguest"}})
 }
 
 // TestKeys: nodes with the same key join over encrypted links, of which one is
 // UDP; one without a key, or with another, does not.
 func TestKeys(t *testing.T) {
-	wires := [2]*wire{newWire(t), newWire(t)}
+	wires := [2]*wire{newWire(t, 2), newWire(t, 2)}
 	dir := busguest(t)
 	const key = " key=0123456789abcdef0123456789abcdefsalt" // AES-256
 	server := boot(t, dir, "role=server node=2"+key, wires[0].ends[0], wires[1].ends[0])
@@ -80,15 +80,32 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestBearersAndNodes: of two nodes with two bearers, one is cut: nothing is
+// TestBearersAndNodes: three nodes see each other's names; one is killed. Of the two with
+// two bearers, one is cut: nothing is
 // lost and all is in order; both: connections end within the tolerance, with
 // the reason; joined again: the service is back.
 func TestBearersAndNodes(t *testing.T) {
-	wires := [2]*wire{newWire(t), newWire(t)}
+	wires := [2]*wire{newWire(t, 3), newWire(t, 3)}
 	dir := busguest(t)
 	server := boot(t, dir, "role=server node=2", wires[0].ends[0], wires[1].ends[0])
 	client := boot(t, dir, "role=client node=1 ", wires[0].ends[1], wires[1].ends[1])
+	witness := boot(t, dir, "role=witness node=3  ", wires[0].ends[2], wires[1].ends[2])
 	echoes(t, client, 0, 2, 90*time.Second)
+	for _, c := range []*console{server, client, witness} {
+		c.wait(t, "names of all nodes", 60*time.Second, func(s string) bool {
+			return strings.Contains(s, "GUEST name 1 up=true") && strings.Contains(s, "GUEST name 2 up=true") && strings.Contains(s, "GUEST name 3 up=true")
+		})
+	}
+	// One of three is killed: the others see it, and go on.
+	witness.kill()
+	mark := len(client.String())
+	for _, c := range []*console{server, client} {
+		c.wait(t, "end of the third node", tolerance+slack+30*time.Second, func(s string) bool { return strings.Contains(s, "GUEST name 3 up=false") })
+	}
+	echoes(t, client, mark, 2, 90*time.Second)
+	if s := client.String(); gone.MatchString(s) || strings.Contains(s, "GUEST name 2 up=false") {
+		t.Fatalf("the end of a third node ended the connection of the others:\n%s", s)
+	}
 	if s := client.String(); !strings.Contains(s, "GUEST event up=true node=2") {
 		t.Errorf("no event of node 2:\n%s", s)
 	}
@@ -99,7 +116,7 @@ func TestBearersAndNodes(t *testing.T) {
 		t.Error("without a key no message was found on the wires: TestKeys would find none either")
 	}
 
-	mark := len(client.String())
+	mark = len(client.String())
 	wires[0].cut.Store(true)
 	echoes(t, client, mark, 8, 90*time.Second) // past the tolerance of the link that is cut
 	sane(t, server, client)

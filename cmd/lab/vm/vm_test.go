@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ type console struct {
 	mu   sync.Mutex
 	out  bytes.Buffer
 	in   io.Writer // may be nil
+	kill func()    // ends the machine at once
 }
 
 func (c *console) Write(b []byte) (int, error) {
@@ -58,21 +60,29 @@ func (c *console) wait(t *testing.T, what string, limit time.Duration, f func(st
 	}
 }
 
-// build makes a guest that runs script with a program of ours as /prog.
-func build(t *testing.T, script string, build ...string) string {
+// programs are what go makes for a guest: by name, the words behind go, the last of them
+// the package.
+type programs map[string][]string
+
+// build makes a guest that runs script with programs of ours.
+func build(t *testing.T, script string, progs programs) string {
 	t.Helper()
 	dir := t.TempDir()
-	prog := filepath.Join(dir, "prog")
-	cmd := exec.Command("go", append(build[:len(build)-1:len(build)-1], "-o", prog, build[len(build)-1])...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	files := map[string]string{}
+	for name, words := range progs {
+		files[name] = filepath.Join(dir, name)
+		last := len(words) - 1
+		cmd := exec.Command("go", append(words[:last:last], "-o", files[name], words[last])...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	kernels, err := filepath.Abs("../../../build/image")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := image.Guest{Kernel: kernels, Out: dir, Init: script, Files: map[string]string{"prog": prog}}
+	g := image.Guest{Kernel: kernels, Out: dir, Init: script, Files: files}
 	if err := image.BuildGuest(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}
@@ -93,33 +103,42 @@ func boot(t *testing.T, dir, words string, wires ...*os.File) *console {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, w)
 	}
 	con := &console{}
-	cmd.Stdout, cmd.Stderr = con, con
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	con.start(t, cmd)
 	for _, w := range wires {
 		w.Close()
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed, or powered off
-	})
 	return con
 }
 
-// wire joins two network cards; it can be cut, silently.
-type wire struct {
-	cut    atomic.Bool
-	ends   [2]*os.File // the machines'
-	frames atomic.Int64
-	plain  atomic.Int64 // of them with a message of busguest that can be read
+// start starts the machine, which ends with the test.
+func (c *console) start(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	cmd.Stdout, cmd.Stderr = c, c
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed, or powered off
+	})
+	t.Cleanup(c.kill)
 }
 
-func newWire(t *testing.T) *wire {
+// wire joins network cards, as an Ethernet: what one sends, all others get. It can
+// be cut, silently.
+type wire struct {
+	cut    atomic.Bool
+	mine   []*os.File
+	ends   []*os.File // the machines'
+	frames atomic.Int64
+	plain  atomic.Int64   // of them with a message of busguest that can be read
+	sent   []atomic.Int64 // bytes by each machine, in frames that are no short ones
+}
+
+func newWire(t *testing.T, n int) *wire {
 	t.Helper()
-	w := &wire{}
-	var mine [2]*os.File
-	for i := range 2 {
+	w := &wire{sent: make([]atomic.Int64, n)}
+	for range n {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -127,53 +146,67 @@ func newWire(t *testing.T) *wire {
 		if err := unix.SetNonblock(fds[0], true); err != nil {
 			t.Fatal(err)
 		}
-		mine[i], w.ends[i] = os.NewFile(uintptr(fds[0]), "wire"), os.NewFile(uintptr(fds[1]), "card")
-		t.Cleanup(func() { mine[i].Close() })
+		mine := os.NewFile(uintptr(fds[0]), "wire")
+		w.mine, w.ends = append(w.mine, mine), append(w.ends, os.NewFile(uintptr(fds[1]), "card"))
+		t.Cleanup(func() { mine.Close() })
 	}
-	for i := range 2 {
-		go w.carry(mine[i], mine[1-i])
+	for i := range n {
+		go w.carry(i)
 	}
 	return w
 }
 
-// carry copies frames, each behind its length.
-func (w *wire) carry(from, to *os.File) {
+// longFrame is from where on a frame counts as data.
+const longFrame = 1000
+
+// carry copies the frames of a machine, each behind its length. A machine that is
+// gone gets none.
+func (w *wire) carry(from int) {
 	buf := make([]byte, 4+1<<16)
+	gone := make([]bool, len(w.mine))
 	for {
-		if _, err := io.ReadFull(from, buf[:4]); err != nil {
+		if _, err := io.ReadFull(w.mine[from], buf[:4]); err != nil {
 			return
 		}
 		n := 4 + int(binary.BigEndian.Uint32(buf))
 		if n > len(buf) {
 			return
 		}
-		if _, err := io.ReadFull(from, buf[4:n]); err != nil {
+		if _, err := io.ReadFull(w.mine[from], buf[4:n]); err != nil {
 			return
 		}
 		w.frames.Add(1)
+		if n > longFrame {
+			w.sent[from].Add(int64(n))
+		}
 		if bytes.Contains(buf[4:n], []byte("in the clear")) {
 			w.plain.Add(1)
 		}
-		if w.cut.Load() {
-			continue
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
+		for i, to := range w.mine {
+			if i == from || gone[i] || w.cut.Load() {
+				continue
+			}
+			_, err := to.Write(buf[:n])
+			gone[i] = err != nil
 		}
 	}
 }
 
-// TestBusConformance runs the suite of the bus on the guest kernel's TIPC.
+// TestBusConformance runs the suite of the bus on the guest kernel's TIPC, and the
+// download of routes to several line cards by its multicast.
 func TestBusConformance(t *testing.T) {
 	dir := build(t, `
 ip link add d0 type dummy; ip link add d1 type dummy
-GODWIT_TIPC_GUEST=1 /prog -test.v -test.timeout 170s 2>&1
+export GODWIT_TIPC_GUEST=1
+/tipc -test.v -test.timeout 170s 2>&1
 echo "guest: ended with $?"
+/fibcast -test.v -test.timeout 100s 2>&1
+echo "guest: downloads ended with $?"
 poweroff -f
-`, "test", "-c", "godwit/cluster/bus/tipc")
+`, programs{"tipc": {"test", "-c", "godwit/cluster/bus/tipc"}, "fibcast": {"test", "-c", "godwit/cluster/fibcast"}})
 	begin := time.Now()
 	con := boot(t, dir, "")
-	con.wait(t, "end of the suite", 4*time.Minute, func(s string) bool { return strings.Contains(s, "guest: ended with") })
+	con.wait(t, "end of the suite", 5*time.Minute, func(s string) bool { return strings.Contains(s, "guest: downloads ended with") })
 	s := con.String()
 	t.Logf("booted and tested in %.1f s", time.Since(begin).Seconds())
 	if !strings.Contains(s, "guest: ended with 0") || !strings.Contains(s, "--- PASS: TestConformance (") {
@@ -194,4 +227,13 @@ poweroff -f
 			t.Errorf("Test%s did not pass", name)
 		}
 	}
+	if !strings.Contains(s, "guest: downloads ended with 0") {
+		t.Errorf("downloads by multicast failed in the guest:\n%s", s[strings.Index(s, "guest: ended with"):])
+	}
+	for _, name := range []string{"DownloadByMulticast", "LostMulticast", "Forgers", "CardsComeAndGo", "SlowCard", "Worth"} {
+		if !strings.Contains(s, "--- PASS: Test"+name+" (") {
+			t.Errorf("Test%s did not pass", name)
+		}
+	}
+	t.Logf("over the guest's TIPC:\n%s", strings.Join(regexp.MustCompile(`(?m)^\s+fibcast_test.*$`).FindAllString(s, -1), "\n"))
 }

@@ -1,6 +1,6 @@
-// Package main is the program of the two guests of the link tests.
+// Package main is the program of the guests of the link tests.
 //
-//	prog server|client|stranger NODE DEVICE...
+//	prog server|client|stranger|witness NODE DEVICE...
 //
 // A device may also be LOCAL>REMOTE: UDP. KEY is the cluster's key. A stranger tries without one and with another first.
 package main
@@ -57,10 +57,42 @@ func run(role, id string, devices []string) error {
 		return err
 	}
 	defer m.Close()
-	if role == "server" {
+	sub, err := announce(m, uint32(node))
+	switch {
+	case err != nil:
+		return err
+	case role == "server":
+		go names(sub)
 		return serve(m)
+	case role == "witness":
+		names(sub)
+		return nil
 	}
+	go names(sub)
 	return follow(m)
+}
+
+// announce binds a name for the node, and follows those of all.
+func announce(m *tipc.Member, node uint32) (bus.Subscription, error) {
+	s, err := m.Socket()
+	if err == nil {
+		err = s.Bind(bus.One(service.Type+1, node))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.Subscribe(bus.All(service.Type + 1))
+}
+
+// names tells which nodes' names come and go.
+func names(sub bus.Subscription) {
+	for {
+		e, err := sub.Next()
+		if err != nil {
+			return
+		}
+		fmt.Printf("GUEST name %d up=%v\n", e.Range.Lower, e.Up)
+	}
 }
 
 // knock tries to join without a key, and with another.
