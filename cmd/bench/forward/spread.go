@@ -97,7 +97,7 @@ func (b *bench) compare(list []candidate, name string, rate int) error {
 	}
 	for i, f := range figures[1:] {
 		f.Name, f.Unit, f.Better, f.Baseline = name, "pps", "more", list[0].name
-		if len(list) > 2 {
+		if list[i+1].vrfs > 0 {
 			f.Name = fmt.Sprintf("%s%d", name, list[i+1].vrfs)
 		}
 		if err := b.Emit(f); err != nil {
