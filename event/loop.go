@@ -367,8 +367,9 @@ func (l *Loop) stamp() int64 {
 }
 
 // spinFor is for how long a loop looks for the next event before it sleeps,
-// while events come closer than that: to wake a thread costs more than to wait.
-const spinFor = 50 * time.Microsecond
+// while events come closer than that: to wake a thread costs about as much. On a
+// busy machine, who looks for longer uses up the time that it needs later.
+const spinFor = 10 * time.Microsecond
 
 // linger looks for the next event, if the last one came soon after the loop had
 // nothing to do. It reports whether there is one. A wait in vain is the last

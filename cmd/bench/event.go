@@ -30,7 +30,7 @@ func benchEvent(r *report) error {
 	for _, part := range []struct {
 		name string
 		run  func(*report) error
-	}{{"paced", benchPaced}, {"timers", benchEventTimers}, {"protocol", benchProtocolTimer}} {
+	}{{"paced", benchPaced}, {"backlog", benchBacklog}, {"timers", benchEventTimers}, {"protocol", benchProtocolTimer}} {
 		if r.only != "" && !slices.Contains(strings.Split(r.only, ","), part.name) {
 			continue
 		}
@@ -58,11 +58,17 @@ func benchPaced(r *report) error {
 	p := newPacer()
 	var loop, channel, quietLoop, quietChannel []paced
 	for i := range cmp.Or(r.runs, eventRuns) {
-		a, err := p.measure(p.overLoop)
-		if err != nil {
-			return err
+		var a, b paced
+		var err error
+		if i%2 == 0 { // in turn: what comes first finds another machine
+			a, err = p.measure(p.overLoop)
 		}
-		b, err := p.measure(p.overChannels)
+		if err == nil {
+			b, err = p.measure(p.overChannels)
+		}
+		if err == nil && i%2 == 1 {
+			a, err = p.measure(p.overLoop)
+		}
 		if err != nil {
 			return err
 		}
@@ -267,12 +273,7 @@ func (p *pacer) feed(send func(class int, f func())) float64 {
 }
 
 func (p *pacer) overLoop(feed func(func(int, func()))) {
-	l := event.New("bench", event.WithUrgency(), event.WithBound(event.Critical, eventQueue), event.WithBound(event.High, eventQueue),
-		event.WithBound(event.Normal, eventQueue), event.WithBound(event.Background, eventQueue))
-	handlers := []*event.Handler{
-		l.Handler("top", event.Critical), l.Handler("high", event.High),
-		l.Handler("normal", event.Normal), l.Handler("background", event.Background),
-	}
+	l, handlers := newBenchLoop()
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(context.Background()) }()
 	feed(func(class int, f func()) {
@@ -284,6 +285,15 @@ func (p *pacer) overLoop(feed func(func(int, func()))) {
 	<-ended
 }
 
+func newBenchLoop() (*event.Loop, []*event.Handler) {
+	l := event.New("bench", event.WithUrgency(), event.WithBound(event.Critical, eventQueue), event.WithBound(event.High, eventQueue),
+		event.WithBound(event.Normal, eventQueue), event.WithBound(event.Background, eventQueue))
+	return l, []*event.Handler{
+		l.Handler("top", event.Critical), l.Handler("high", event.High),
+		l.Handler("normal", event.Normal), l.Handler("background", event.Background),
+	}
+}
+
 // overChannels is the same load over four channels, the first served first.
 func (p *pacer) overChannels(feed func(func(int, func()))) {
 	var c [4]chan func()
@@ -291,30 +301,87 @@ func (p *pacer) overChannels(feed func(func(int, func()))) {
 		c[i] = make(chan func(), eventQueue)
 	}
 	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			if f := firstOf(c); f != nil {
-				f()
-				continue
-			}
-			select {
-			case f := <-c[0]:
-				f()
-			case f := <-c[1]:
-				f()
-			case f := <-c[2]:
-				f()
-			case f := <-c[3]:
-				f()
-			case <-quit:
-				return
-			}
-		}
-	}()
+	go serve(c, quit, ended)
 	feed(func(class int, f func()) { c[class] <- f })
 	close(quit)
 	<-ended
+}
+
+// serve runs what comes over channels, the first first.
+func serve(c [4]chan func(), quit <-chan struct{}, ended chan<- struct{}) {
+	defer close(ended)
+	for {
+		if f := firstOf(c); f != nil {
+			f()
+			continue
+		}
+		select {
+		case f := <-c[0]:
+			f()
+		case f := <-c[1]:
+			f()
+		case f := <-c[2]:
+			f()
+		case f := <-c[3]:
+			f()
+		case <-quit:
+			return
+		}
+	}
+}
+
+// benchBacklog measures how fast events run that wait: what follows a stall.
+func benchBacklog(r *report) error {
+	p := newPacer()
+	var loop, channel []float64
+	for i := range cmp.Or(r.runs, eventRuns) {
+		a, b := p.backlogOnLoop(), p.backlogOnChannels()
+		r.progress("backlog run %d: loop %.2f M events/s; channels %.2f", i+1, a/1e6, b/1e6)
+		loop, channel = append(loop, a), append(channel, b)
+	}
+	return r.against("event.backlog_rate", "events/s", "more", loop, "chan", channel)
+}
+
+// eventBacklog is how many events wait in benchBacklog: a third of a second's.
+const eventBacklog = 300_000
+
+// catchUp posts a backlog, begins to run it, and returns the rate.
+func (p *pacer) catchUp(post func(class int, f func()), run func()) float64 {
+	p.reset()
+	for i := range eventBacklog {
+		n := &p.lanes[i%len(p.lanes)]
+		n.posted[i/len(p.lanes)] = int64(time.Since(p.start))
+		post(i%len(p.lanes), n.f)
+	}
+	begin := time.Now()
+	run()
+	for p.ran.Load() < eventBacklog {
+		time.Sleep(50 * time.Microsecond)
+	}
+	return eventBacklog / time.Since(begin).Seconds()
+}
+
+func (p *pacer) backlogOnLoop() float64 {
+	l, handlers := newBenchLoop()
+	ended := make(chan error, 1)
+	rate := p.catchUp(func(class int, f func()) { _ = handlers[class].Post(f) }, func() {
+		go func() { ended <- l.Run(context.Background()) }()
+	})
+	l.Stop()
+	<-ended
+	return rate
+}
+
+func (p *pacer) backlogOnChannels() float64 {
+	var c [4]chan func()
+	for i := range c {
+		c[i] = make(chan func(), eventQueue)
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	rate := p.catchUp(func(class int, f func()) { c[class] <- f }, func() { go serve(c, quit, ended) })
+	close(quit)
+	<-ended
+	return rate
 }
 
 // firstOf takes from the first channel that has something.

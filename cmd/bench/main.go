@@ -62,7 +62,7 @@ func main() {
 		return
 	}
 	r := &report{out: json.NewEncoder(os.Stdout), start: time.Now()}
-	flag.StringVar(&r.only, "only", "", "run the candidate, or the size, of this `name` alone (converge, pic; bfd: godwit, linux), or these parts, with commas (forward: one, full, families, vrfs; event: paced, timers, protocol)")
+	flag.StringVar(&r.only, "only", "", "run the candidate, or the size, of this `name` alone (converge, pic; bfd: godwit, linux), or these parts, with commas (forward: one, full, families, vrfs; event: paced, backlog, timers, protocol)")
 	flag.IntVar(&r.runs, "runs", 0, "rounds, instead of what the benchmark thinks right (converge, forward, event, pic)")
 	flag.DurationVar(&r.watch, "watch", 0, "watch the sessions so much longer while tables come in (bfd; 5m is the whole)")
 	flag.DurationVar(&r.time, "time", time.Minute, "how long routes change (churn)")
