@@ -24,6 +24,7 @@ type CardConfig struct {
 	BFD        []BFDSession      `json:"bfd,omitempty"`
 	Sampling   *SamplingConfig   `json:"sampling,omitempty"` // nil: nobody is told
 	Mirrors    []MirrorConfig    `json:"mirrors,omitempty"`
+	ACLs       []ACLConfig       `json:"acls,omitempty"` // that interfaces use
 	// Hold: ports that are not listed come later; what an earlier process of the card left on them stays.
 	Hold bool `json:"hold,omitempty"`
 	// Complete: the card has all routes that its former process had. It may know that otherwise, by a sweep.
@@ -66,6 +67,8 @@ type InterfaceConfig struct {
 	TAP       string          `json:"tap"`            // name of the TAP in the VRF's namespace (already made, persistent, MAC and addresses set)
 	Down      bool            `json:"down,omitempty"` // administratively
 	ProxyARP  bool            `json:"proxy_arp,omitempty"`
+	Ingress   *GuardConfig    `json:"ingress,omitempty"` // of received packets; nil: all are let in
+	Egress    *GuardConfig    `json:"egress,omitempty"`
 	Sample    uint32          `json:"sample,omitempty"` // one of so many received frames is sampled; 0: none
 }
 

@@ -53,6 +53,7 @@ const (
 	// More of routing engine to line card.
 	GetSampling Kind = 80 // → SamplingStatus
 	GetMirrors  Kind = 81 // → MirrorList
+	GetGuards   Kind = 82 // → GuardList
 
 	// Routing engine and BGP speaker.
 	SetSpeaker   Kind = 60 // → SpeakerConfig: the whole desired state
@@ -76,7 +77,7 @@ var kindNames = map[Kind]string{
 	StartCapture: "start-capture", StopCapture: "stop-capture", CaptureFrame: "capture-frame", ClearNeighbor: "clear-neighbor",
 	TraceFIB: "trace-fib", BFDEvent: "bfd-event", GetBFD: "get-bfd",
 	SetFIBSource: "set-fib-source", FIBRef: "fib-ref", FIBFetch: "fib-fetch",
-	GetSampling: "get-sampling", GetMirrors: "get-mirrors",
+	GetSampling: "get-sampling", GetMirrors: "get-mirrors", GetGuards: "get-guards",
 	SetSpeaker: "set-speaker", RouteBatch: "route-batch", RouteAck: "route-ack", RoutesSynced: "routes-synced",
 	PeerEvent: "peer-event", GetPeers: "get-peers", Redistribute: "redistribute", ResetPeer: "reset-peer",
 	ResendRoutes: "resend-routes", FIBState: "fib-state",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"godwit/controlplane/config"
@@ -93,4 +94,88 @@ func (r *reader) match() mgmt.Match {
 		r.err = usageError{err.Error()}
 	}
 	return m
+}
+
+func askGuards(ctx context.Context, e *Env, w words) (mgmt.Guards, error) {
+	return e.client.Guards(ctx, w[""])
+}
+
+func textGuards(w io.Writer, v mgmt.Guards) {
+	direction := map[bool]string{false: "in", true: "out"}
+	table(w, "CARD|INTERFACE|DIRECTION|ACL|RULE|PACKETS|", func(row func(...any)) {
+		for _, c := range v.Cards {
+			for i := range c.Guards {
+				g := &c.Guards[i]
+				for n, hits := range g.Hits {
+					text := ""
+					if n < len(g.Texts) {
+						text = g.Texts[n]
+					}
+					row(c.Card, g.Name, direction[g.Out], g.ACL, n+1, hits, text)
+				}
+				if g.ACL != "" {
+					row(c.Card, g.Name, direction[g.Out], g.ACL, "-", g.Unfitted, "deny what no rule fits")
+				}
+			}
+		}
+	})
+	fmt.Fprintln(w)
+	table(w, "CARD|INTERFACE|DIRECTION|SOURCE CHECK|DROPPED|POLICER|WITHIN|BETWEEN|DROPPED", func(row func(...any)) {
+		for _, c := range v.Cards {
+			for i := range c.Guards {
+				g := &c.Guards[i]
+				if p := g.Policer; p != nil {
+					row(c.Card, g.Name, direction[g.Out], dash(g.RPF), g.Spoofed, policer(p.Rate, p.Peak), p.Packets, p.OverPackets, p.DropPackets)
+				} else if g.RPF != "" {
+					row(c.Card, g.Name, direction[g.Out], g.RPF, g.Spoofed, "-", "-", "-", "-")
+				}
+			}
+		}
+	})
+	for _, c := range v.Cards {
+		if c.Unlogged > 0 {
+			fmt.Fprintf(w, "card %d: %d packets were not logged: too many\n", c.Card, c.Unlogged)
+		}
+		if c.Error != "" {
+			fmt.Fprintf(w, "card %d: %s\n", c.Card, c.Error)
+		}
+	}
+}
+
+// policer names its rates.
+func policer(rate, peak uint64) string {
+	s := bits(rate)
+	if peak != 0 {
+		s += ", peak " + bits(peak)
+	}
+	return s
+}
+
+// bits is a rate in bit/s with a unit.
+func bits(n uint64) string {
+	for _, u := range []struct {
+		size float64
+		name string
+	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
+		if float64(n) >= u.size {
+			return fmt.Sprintf("%g%sbit/s", float64(n)/u.size, u.name)
+		}
+	}
+	return fmt.Sprintf("%d bit/s", n)
+}
+
+func aclNames(ctx context.Context, e *Env) []string {
+	v, err := e.client.Guards(ctx, "")
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, c := range v.Cards {
+		for i := range c.Guards {
+			if n := c.Guards[i].ACL; n != "" && !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	return names
 }

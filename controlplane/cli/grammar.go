@@ -48,6 +48,8 @@ func showCommands() []command {
 			run:     showBFD},
 		{name: "sampling", help: "show which interfaces are sampled, and the collectors", run: shown(askSampling, textSampling)},
 		{name: "mirror", help: "show the mirrors of interfaces: state, copies, drops", run: shown(askMirrors, textMirrors)},
+		{name: "acl", help: "show access lists, checks of sources and policers where interfaces use them, with what they count",
+			words: []word{{value: "NAME", help: "where this ACL is used", fill: aclNames}}, run: shown(askGuards, textGuards)},
 		{name: "bus", help: "show the bus: its name table, or links or nodes",
 			example: "  godwit show bus names\n  godwit show bus links", words: busViews, run: showBus},
 		securityCommand,

@@ -33,6 +33,41 @@ type ACLRule struct {
 	Log         bool         `yaml:"log,omitempty"`
 }
 
+// String is the rule as people read it.
+func (r *ACLRule) String() string {
+	parts := []string{r.Action}
+	add := func(key, value string) {
+		if value != "" {
+			parts = append(parts, strings.TrimSpace(key+" "+value))
+		}
+	}
+	add("", r.Family)
+	add("", r.Protocol)
+	if r.Source.IsValid() {
+		add("from", r.Source.String())
+	}
+	add("port", strings.Join(r.SourcePorts, ","))
+	if r.Destination.IsValid() {
+		add("to", r.Destination.String())
+	}
+	add("to port", strings.Join(r.Ports, ","))
+	add("flags", strings.Join(r.Flags, ","))
+	if r.DSCP != nil {
+		add("dscp", fmt.Sprint(*r.DSCP))
+	}
+	if r.ICMPType != nil {
+		add("type", fmt.Sprint(*r.ICMPType))
+	}
+	add("fragments", r.Fragments)
+	if r.VLAN != 0 {
+		add("vlan", fmt.Sprint(r.VLAN))
+	}
+	if r.Log {
+		add("", "log")
+	}
+	return strings.Join(parts, " ")
+}
+
 // PortRange is a range of ports, both ends inside.
 type PortRange struct{ First, Last uint16 }
 

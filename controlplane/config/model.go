@@ -74,9 +74,14 @@ type Interface struct {
 	Addresses   []netip.Prefix `yaml:"addresses"`
 	MTU         int            `yaml:"mtu,omitempty"` // default 1500
 	Shutdown    bool           `yaml:"shutdown,omitempty"`
-	ProxyARP    bool           `yaml:"proxy-arp,omitempty"` // answer ARP for what is reached through other interfaces
-	Neighbors   []Neighbor     `yaml:"neighbors,omitempty"` // static ARP and ND entries
-	Sampling    uint32         `yaml:"sampling,omitempty"`  // one of so many received frames is sampled; 0: none
+	ProxyARP    bool           `yaml:"proxy-arp,omitempty"`    // answer ARP for what is reached through other interfaces
+	Neighbors   []Neighbor     `yaml:"neighbors,omitempty"`    // static ARP and ND entries
+	ACLIn       string         `yaml:"acl-in,omitempty"`       // ACL for received packets
+	ACLOut      string         `yaml:"acl-out,omitempty"`      // and for packets that leave
+	SourceCheck string         `yaml:"source-check,omitempty"` // of received packets (RFC 3704): strict, loose
+	PolicerIn   *Policer       `yaml:"policer-in,omitempty"`
+	PolicerOut  *Policer       `yaml:"policer-out,omitempty"`
+	Sampling    uint32         `yaml:"sampling,omitempty"` // one of so many received frames is sampled; 0: none
 }
 
 // Neighbor is a static ARP or ND entry.

@@ -58,6 +58,7 @@ func (v *validator) validate() {
 	}
 	v.checkBFDs()
 	v.checkACLs()
+	v.checkGuards()
 	v.checkSampling()
 	v.checkMirrors()
 }

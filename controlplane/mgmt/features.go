@@ -53,6 +53,33 @@ type Mirror struct {
 	wire.MirrorStatus
 }
 
+// Guards shows access lists, checks of sources and policers where interfaces use them.
+type Guards struct {
+	Cards []GuardCard `json:"cards"`
+}
+
+// GuardCard is a line card's.
+type GuardCard struct {
+	Card     uint16  `json:"card"`
+	Guards   []Guard `json:"guards"`
+	Unlogged uint64  `json:"unlogged"`        // packets of rules with "log", above the rate
+	Error    string  `json:"error,omitempty"` // why nothing is known
+}
+
+// Guard is one direction of an interface.
+type Guard struct {
+	Name  string   `json:"interface"`
+	Texts []string `json:"rules,omitempty"` // of the ACL, as people read them
+	wire.GuardStatus
+}
+
+// Guards asks for them; with an ACL's name for the interfaces that use it.
+func (c *Client) Guards(ctx context.Context, acl string) (Guards, error) {
+	f := fields{}
+	f.str("acl", acl)
+	return get[Guards](ctx, c, "/v1/acls", url.Values(f))
+}
+
 // Match selects packets of a capture; what is zero fits all.
 type Match struct {
 	Source      netip.Prefix

@@ -170,7 +170,7 @@ func addInterface(w *wire.CardConfig, k config.Card, f *config.Interface, vrf fi
 	w.Interfaces = append(w.Interfaces, wire.InterfaceConfig{
 		ID: f.Number(), Name: f.Name, Port: port, VLAN: f.VLAN, VRF: vrf, MTU: f.MTU,
 		Addresses: withLinkLocal(f.Addresses, macs[f.Number()]), TAP: f.Name, Down: f.Shutdown, ProxyARP: f.ProxyARP,
-		Sample: f.Sampling,
+		Sample: f.Sampling, Ingress: guardOf(f.ACLIn, f.SourceCheck, f.PolicerIn), Egress: guardOf(f.ACLOut, "", f.PolicerOut),
 	})
 	if w.FabricDir == "" { // on another node: see withoutHost
 		w.Interfaces[len(w.Interfaces)-1].TAP = ""

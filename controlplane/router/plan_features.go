@@ -10,6 +10,12 @@ import (
 // planFeatures adds sampling and mirrors to a card's desired state, which has its interfaces.
 func planFeatures(c *config.Config, k config.Card, w *wire.CardConfig) {
 	w.Sampling = planSampling(c)
+	for i := range c.ACLs {
+		used := func(g *wire.GuardConfig) bool { return g != nil && g.ACL == c.ACLs[i].Name }
+		if slices.ContainsFunc(w.Interfaces, func(f wire.InterfaceConfig) bool { return used(f.Ingress) || used(f.Egress) }) {
+			w.ACLs = append(w.ACLs, wire.ACLConfig{Name: c.ACLs[i].Name, Rules: wireRules(c.ACLs[i].Rules)})
+		}
+	}
 	for _, m := range c.MirrorsOf(k.ID) {
 		x := wire.MirrorConfig{Name: m.Name, In: m.Direction != "out", Out: m.Direction != "in", Port: config.PortID(k.ID, m.Device), Snap: m.Snap}
 		for _, name := range m.Interfaces {
@@ -63,4 +69,17 @@ func wirePorts(list []string) (out []wire.PortRange) {
 		out = append(out, wire.PortRange(p))
 	}
 	return out
+}
+
+// guardOf is one direction of an interface; nil: nothing is done.
+func guardOf(acl, check string, p *config.Policer) *wire.GuardConfig {
+	if acl == "" && check == "" && p == nil {
+		return nil
+	}
+	g := &wire.GuardConfig{ACL: acl, RPF: check}
+	if p != nil {
+		n, _, _ := p.Values() // the configuration is valid
+		g.Policer = &wire.PolicerConfig{Rate: n.Rate, Burst: n.Burst, Peak: n.Peak, PeakBurst: n.PeakBurst, Exceed: n.Exceed}
+	}
+	return g
 }

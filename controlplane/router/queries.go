@@ -138,7 +138,7 @@ func (r *Router) backend() mgmt.Backend {
 		Version: r.showVersion, Modules: r.showModules, VRFs: r.showVRFs, Interfaces: r.showInterfaces,
 		Routes: r.showRoutes, RouteChanges: r.showRouteChanges, FIB: r.showFIB, FIBSummary: r.showFIBSummary, FIBTrace: r.traceFIB, FIBConsistency: r.checkFIB,
 		Neighbors: r.showNeighbors, ClearNeighbors: r.clearNeighbors,
-		Sampling: r.showSampling, Mirrors: r.showMirrors,
+		Sampling: r.showSampling, Mirrors: r.showMirrors, Guards: r.showGuards,
 		BFD: r.showBFD, BGP: r.showBGP, ResetBGP: r.resetBGP, Upgrade: r.upgrade, Bus: r.showBus, Security: r.showSecurity, Audit: r.showAudit, Events: r.showEvents, Trace: r.showTrace, ClearEvents: r.clearEvents, Drops: r.showDrops,
 		Config: r.showConfig, Check: r.checkConfig, Apply: r.applyConfig, Ping: r.ping, Capture: r.runCapture,
 	}

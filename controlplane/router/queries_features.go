@@ -69,3 +69,49 @@ func (r *Router) showMirrors(ctx context.Context) (mgmt.Mirrors, error) {
 	}
 	return out, nil
 }
+
+// showGuards asks every card; with an ACL it shows where that is used.
+func (r *Router) showGuards(ctx context.Context, acl string) (mgmt.Guards, error) {
+	out := mgmt.Guards{Cards: []mgmt.GuardCard{}}
+	cfg, err := get(ctx, r, func() (*config.Config, error) { return r.cfg, nil })
+	if err != nil {
+		return out, err
+	}
+	if acl != "" && cfg.ACL(acl) == nil {
+		return out, notFound("ACL", acl)
+	}
+	ids, err := r.cardIDs(ctx, 0)
+	if err != nil {
+		return out, err
+	}
+	for _, id := range ids {
+		list, askErr := askCard[wire.GuardList](ctx, r, id, wire.GetGuards, struct{}{})
+		c := mgmt.GuardCard{Card: uint16(id), Guards: []mgmt.Guard{}, Unlogged: list.Unlogged}
+		if askErr != nil {
+			c.Error = askErr.Error()
+		}
+		for _, g := range list.Guards {
+			if acl != "" && g.ACL != acl {
+				continue
+			}
+			x := mgmt.Guard{GuardStatus: g}
+			if l := cfg.ACL(g.ACL); l != nil && len(l.Rules) == len(g.Hits) { // else it has just changed
+				for i := range l.Rules {
+					x.Texts = append(x.Texts, l.Rules[i].String())
+				}
+			}
+			c.Guards = append(c.Guards, x)
+		}
+		named, err := get(ctx, r, func() (mgmt.GuardCard, error) {
+			for i := range c.Guards {
+				c.Guards[i].Name = r.names.iface(c.Guards[i].Interface)
+			}
+			return c, nil
+		})
+		if err != nil {
+			return out, err
+		}
+		out.Cards = append(out.Cards, named)
+	}
+	return out, nil
+}

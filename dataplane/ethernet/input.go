@@ -55,7 +55,7 @@ func NewInput(gate *punt.Gate, sampler *sampling.Sampler, counts *graph.Counts, 
 func (n *Input) Name() string { return "ethernet-input" }
 
 // Nexts are the nodes that follow.
-func (n *Input) Nexts() []string { return []string{"ip4-input", "ip6-input", "punt"} }
+func (n *Input) Nexts() []string { return []string{"ip4-guard", "ip6-guard", "punt"} }
 
 // Drops are the node's drop counters.
 func (n *Input) Drops() *graph.Drops { return n.drop.Drops }

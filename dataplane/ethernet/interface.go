@@ -3,6 +3,7 @@ package ethernet
 import (
 	"net/netip"
 
+	"godwit/dataplane/guard"
 	"godwit/fib"
 )
 
@@ -17,6 +18,8 @@ type Interface struct {
 	MAC       [6]byte
 	Addresses []netip.Prefix // with host bits; includes the IPv6 link-local address
 	Up        bool
-	Sample    uint32 // one of so many received frames is sampled; 0: none
-	ProxyARP  bool   // answer for addresses that are reached through other interfaces (RFC 1027)
+	Ingress   *guard.Policy // of received packets; nil: none
+	Egress    *guard.Policy // of sent ones
+	Sample    uint32        // one of so many received frames is sampled; 0: none
+	ProxyARP  bool          // answer for addresses that are reached through other interfaces (RFC 1027)
 }

@@ -86,6 +86,8 @@ type Table struct {
 	Ports  []fib.PortID // by port slot
 	// Sampled tells that frames of some interface are sampled.
 	Sampled bool
+	// GuardsIn and GuardsOut tell that some interface has a policy.
+	GuardsIn, GuardsOut bool
 }
 
 // NewTable makes the table of a card's interfaces.
@@ -139,6 +141,7 @@ func (t *Table) add(card fib.CardID, in *Interface, slots *Slots) error {
 	*at = e
 	t.byID[in.ID] = e
 	t.Sampled = t.Sampled || in.Sample != 0
+	t.GuardsIn, t.GuardsOut = t.GuardsIn || in.Ingress != nil, t.GuardsOut || in.Egress != nil
 	page := &t.outs[in.ID>>8&0xff]
 	if *page == nil {
 		*page = new([256]*Entry)

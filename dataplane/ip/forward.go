@@ -61,23 +61,24 @@ type Forward struct {
 	ip6    bool
 	drop   graph.Dropper
 	gate   *punt.Gate
+	guard  *Guard
 	egress *Egress
 	out    Out
 	adjs   [graph.VectorSize]*neigh.Adjacency
 }
 
 // NewForward4 makes a worker's ip4-forward, NewForward6 its ip6-forward.
-func NewForward4(e *Egress, out Out, gate *punt.Gate, counts *graph.Counts, pool *graph.Pool) *Forward {
-	return newForward("ip4-forward", false, e, out, gate, counts, pool)
+func NewForward4(e *Egress, out Out, gate *punt.Gate, guard *Guard, counts *graph.Counts, pool *graph.Pool) *Forward {
+	return newForward("ip4-forward", false, e, out, gate, guard, counts, pool)
 }
 
 // NewForward6 makes a worker's ip6-forward.
-func NewForward6(e *Egress, out Out, gate *punt.Gate, counts *graph.Counts, pool *graph.Pool) *Forward {
-	return newForward("ip6-forward", true, e, out, gate, counts, pool)
+func NewForward6(e *Egress, out Out, gate *punt.Gate, guard *Guard, counts *graph.Counts, pool *graph.Pool) *Forward {
+	return newForward("ip6-forward", true, e, out, gate, guard, counts, pool)
 }
 
-func newForward(name string, ip6 bool, e *Egress, out Out, gate *punt.Gate, counts *graph.Counts, pool *graph.Pool) *Forward {
-	return &Forward{name: name, ip6: ip6, gate: gate, egress: e, out: out,
+func newForward(name string, ip6 bool, e *Egress, out Out, gate *punt.Gate, guard *Guard, counts *graph.Counts, pool *graph.Pool) *Forward {
+	return &Forward{name: name, ip6: ip6, gate: gate, guard: guard, egress: e, out: out,
 		drop: graph.Dropper{Drops: graph.NewDrops(name, forwardReasons), Counts: counts, Pool: pool}}
 }
 
@@ -119,9 +120,12 @@ func (n *Forward) sendAll(packets []*graph.Packet) {
 	count, bytes := 0, 0
 	for i, p := range packets {
 		a := n.adjs[i]
+		if n.Table.GuardsOut && !n.guard.leaves(p, a.Interface) {
+			continue
+		}
 		rw := a.Rewrite()
 		if rw == nil || len(p.Data)-int(p.L3) > rw.MTU || !write(n.drop.Pool, p, rw, n.ip6) {
-			n.Send(p, a)
+			n.send(p, a)
 			continue
 		}
 		a.Use()
@@ -262,7 +266,7 @@ func (n *Forward) glean(p *graph.Packet, m *Member) *neigh.Adjacency {
 // the slow path.
 func (n *Forward) neighbor(p *graph.Packet, k neigh.Key) *neigh.Adjacency {
 	a := n.Cache.Find(k)
-	if a == nil {
+	if a == nil && (!n.Table.GuardsOut || n.guard.leaves(p, k.Interface)) { // the slow path asks no guard
 		n.gate.Punt(p, punt.Meta{Reason: punt.NeedNeighbor, Class: punt.Unresolved, Out: k.Interface, NextHop: k.Addr()})
 	}
 	return a
@@ -278,6 +282,13 @@ func (n *Forward) To(p *graph.Packet, k neigh.Key) {
 
 // Send rewrites a packet for the neighbour and queues it for its port.
 func (n *Forward) Send(p *graph.Packet, a *neigh.Adjacency) {
+	if !n.Table.GuardsOut || n.guard.leaves(p, a.Interface) {
+		n.send(p, a)
+	}
+}
+
+// send is Send of a packet that may leave.
+func (n *Forward) send(p *graph.Packet, a *neigh.Adjacency) {
 	rw := a.Rewrite()
 	switch {
 	case rw == nil:

@@ -56,14 +56,15 @@ type Agent struct {
 
 	downloads downloads
 
-	cfg     wire.CardConfig
-	ports   map[fib.PortID]*port
-	ifaces  map[fib.InterfaceID]*iface
-	vrfs    map[fib.VRF]*vrf
-	plane   *plane
-	bfd     *sessions
-	samples *samples
-	mirrors []*mirror
+	cfg      wire.CardConfig
+	ports    map[fib.PortID]*port
+	ifaces   map[fib.InterfaceID]*iface
+	vrfs     map[fib.VRF]*vrf
+	plane    *plane
+	bfd      *sessions
+	samples  *samples
+	mirrors  []*mirror
+	policies *policies
 	// express is nil until a port is configured for it, or if the kernel can't.
 	express     *expressPath
 	expressMaps *xdp.Express // its maps, from before it is there
@@ -120,6 +121,7 @@ func New(o Options) (*Agent, error) {
 	a.fibs = fibsync.NewSubscriber(a.tables, 0, 0)
 	a.openHeritage(o.Store)
 	a.samples = newSamples()
+	a.policies = newPolicies()
 	if err := a.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make line card %d: %w", o.Card, err), a.Close())
 	}
@@ -197,6 +199,7 @@ func (a *Agent) onTick() {
 	a.drainPunts() // in case a wake-up was refused by a full loop
 	a.catchUpBFD()
 	a.drainSamples()
+	a.logGuards()
 }
 
 // retry tries again what is missing, ever more seldom.

@@ -27,6 +27,7 @@ func (a *Agent) setCard(t *event.Task, cfg wire.CardConfig) ([]string, error) {
 		}
 	}
 	a.cfg = cfg
+	a.setGuards() // before a port is open
 	a.setUrgency()
 	a.setCores()
 	a.tryFabric()
@@ -84,7 +85,7 @@ func (a *Agent) check(cfg *wire.CardConfig) error {
 	for i := range cfg.BFD {
 		errs = append(errs, checkBFD(&cfg.BFD[i], a.opt.Card))
 	}
-	errs = append(errs, checkSampling(cfg.Sampling))
+	errs = append(errs, checkSampling(cfg.Sampling), a.checkGuards(cfg))
 	for _, p := range cfg.Ports {
 		if p.ID.Card() != a.opt.Card || p.Device == "" {
 			errs = append(errs, fmt.Errorf("port %#x (%q) is not of card %d", uint32(p.ID), p.Device, a.opt.Card))

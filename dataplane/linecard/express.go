@@ -224,7 +224,13 @@ func (a *Agent) mayExpress(p *port) (in, out bool, why string) {
 	}
 	in, out = expressProgram(p) != nil, p.features&netdev.XDPTransmit != 0
 	if mirrorIn, mirrorOut := a.mirroring(p.cfg.ID); mirrorIn || mirrorOut {
-		return in && !mirrorIn, out && !mirrorOut, "mirrored"
+		in, out, why = in && !mirrorIn, out && !mirrorOut, "mirrored"
+	}
+	if guardIn, guardOut := a.guarding(p.cfg.ID); guardIn || guardOut {
+		in, out, why = in && !guardIn, out && !guardOut, "access list, source check or policer"
+	}
+	if why != "" {
+		return in, out, why
 	}
 	switch {
 	case !in:

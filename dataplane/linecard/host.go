@@ -262,6 +262,7 @@ func (a *Agent) refreshInterfaces() {
 		list = append(list, pipeline.Interface{
 			ID: c.ID, Name: c.Name, Port: c.Port, VLAN: c.VLAN, VRF: c.VRF, MTU: c.MTU,
 			MAC: [6]byte(p.link.MAC), Addresses: c.Addresses, Up: a.interfaceUp(i), ProxyARP: c.ProxyARP, Sample: a.sampleRate(&c),
+			Ingress: a.policyOf(c.ID, false), Egress: a.policyOf(c.ID, true),
 		})
 		if c.MTU > p.link.MTU {
 			a.ifaceProblems = append(a.ifaceProblems,

@@ -104,6 +104,8 @@ func (a *Agent) answer(s *session.Session, m session.Message) (any, error) {
 		return request(m, func(b wire.FIBSourceBody) (any, error) {
 			return wire.FIBSourceResult{Receives: a.downloads.allow(s, bus.Address{Ref: b.Ref, Node: b.Node})}, nil
 		})
+	case wire.GetGuards:
+		return a.guardList(), nil
 	case wire.GetMirrors:
 		return a.mirrorList(), nil
 	case wire.GetSampling:

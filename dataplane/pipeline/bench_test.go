@@ -41,6 +41,7 @@ func (b *bin) Punt(p *graph.Packet, _ punt.Meta)                    { b.pool.Put
 
 // bench is a worker with nothing around it.
 type bench struct {
+	state  *State
 	pipe   *Pipeline
 	pool   *graph.Pool
 	sink   *bin
@@ -52,6 +53,7 @@ func newBench(t testing.TB, changes []fib.Change, dst []netip.Addr) *bench {
 	b := &bench{pool: porttest.NewPool(maxPool)}
 	b.sink = &bin{pool: b.pool}
 	s := NewState(1, Options{})
+	b.state = s
 	b.tables = patricia.New(s)
 	t.Cleanup(func() { b.tables.Close() })
 	s.SetFIB(b.tables)

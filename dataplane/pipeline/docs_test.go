@@ -56,7 +56,7 @@ func nodeTable() string {
 	for _, n := range []interface {
 		Name() string
 		Nexts() []string
-	}{p.eth, p.in4, p.in6, p.look4, p.look6, p.fwd4, p.fwd6, p.egress} {
+	}{p.eth, p.guard4, p.guard6, p.in4, p.in6, p.look4, p.look6, p.fwd4, p.fwd6, p.egress} {
 		fmt.Fprintf(&b, "| %s | %s |\n", n.Name(), strings.Join(n.Nexts(), ", "))
 	}
 	return b.String()

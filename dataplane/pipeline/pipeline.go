@@ -24,6 +24,8 @@ type Pipeline struct {
 	gate       *punt.Gate
 	sampler    *sampling.Sampler
 	eth        *ethernet.Input
+	guard4     *ip.Guard
+	guard6     *ip.Guard
 	in4, in6   *ip.Input
 	look4      *ip.Lookup
 	look6      *ip.Lookup
@@ -79,8 +81,10 @@ func New(s *State, pool *graph.Pool, out Sink) *Pipeline {
 		inject: graph.Dropper{Drops: graph.NewDrops("inject", injectReasons), Counts: counts, Pool: pool},
 	}
 	p.look4, p.look6 = ip.NewLookup(p.in4), ip.NewLookup(p.in6)
-	p.fwd4 = ip.NewForward4(p.egress, p, gate, counts, pool)
-	p.fwd6 = ip.NewForward6(p.egress, p, gate, counts, pool)
+	p.guard4, p.guard6 = ip.NewGuard4(counts, pool), ip.NewGuard6(counts, pool)
+	p.guard4.Groups, p.guard6.Groups = s.groups, s.groups
+	p.fwd4 = ip.NewForward4(p.egress, p, gate, p.guard4, counts, pool)
+	p.fwd6 = ip.NewForward6(p.egress, p, gate, p.guard6, counts, pool)
 	for _, f := range []*ip.Forward{p.fwd4, p.fwd6} {
 		f.Groups, f.Cache, f.Seed = s.groups, s.neigh.Cache(), s.seed
 	}
@@ -90,7 +94,7 @@ func New(s *State, pool *graph.Pool, out Sink) *Pipeline {
 
 // begin makes the nodes see the state as it is now.
 func (p *Pipeline) begin(now int64) {
-	p.gate.Now = now
+	p.gate.Now, p.guard4.Now, p.guard6.Now = now, now, now
 	v := p.state.view.Load()
 	if v == p.view {
 		return
@@ -103,6 +107,9 @@ func (p *Pipeline) begin(now int64) {
 		n.Table, n.Locals = v.table, v.locals
 	}
 	p.look4.FIB, p.look6.FIB = v.fib, v.fib
+	for _, g := range []*ip.Guard{p.guard4, p.guard6} {
+		g.Table, g.FIB = v.table, v.fib
+	}
 	p.fwd4.Table, p.fwd6.Table = v.table, v.table
 	p.fwd4.Hash, p.fwd6.Hash = v.hash, v.hash
 	p.egress.Ports = v.table.Ports
@@ -119,6 +126,8 @@ func (p *Pipeline) end() {
 func (p *Pipeline) Input(now int64, v *graph.Vector) {
 	p.begin(now)
 	p.eth.Process(v)
+	p.guard4.Process(&p.eth.IP4)
+	p.guard6.Process(&p.eth.IP6)
 	p.route(&p.eth.IP4, &p.eth.IP6)
 	p.end()
 }
@@ -252,7 +261,7 @@ func (p *Pipeline) CountersOf(slot uint16) Counters { return p.counts.Read(int(s
 // Drops lists this worker's drop counters, in the order of the nodes. Any goroutine.
 func (p *Pipeline) Drops() []graph.DropCount {
 	var list []graph.DropCount
-	for _, d := range []*graph.Drops{p.eth.Drops(), p.in4.Drops(), p.in6.Drops(), p.fwd4.Drops(), p.fwd6.Drops(),
+	for _, d := range []*graph.Drops{p.eth.Drops(), p.guard4.Drops(), p.guard6.Drops(), p.in4.Drops(), p.in6.Drops(), p.fwd4.Drops(), p.fwd6.Drops(),
 		p.gate.Drops(), p.fabric.Drops, p.inject.Drops} {
 		list = d.Append(list)
 	}
