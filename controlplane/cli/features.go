@@ -102,7 +102,7 @@ func askGuards(ctx context.Context, e *Env, w words) (mgmt.Guards, error) {
 
 func textGuards(w io.Writer, v mgmt.Guards) {
 	direction := map[bool]string{false: "in", true: "out"}
-	table(w, "CARD|INTERFACE|DIRECTION|ACL|RULE|PACKETS|", func(row func(...any)) {
+	table(w, "CARD|INTERFACE|DIRECTION|ACL|RULE|PACKETS|WHAT IT SAYS", func(row func(...any)) {
 		for _, c := range v.Cards {
 			for i := range c.Guards {
 				g := &c.Guards[i]

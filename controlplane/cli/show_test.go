@@ -59,6 +59,15 @@ func twin() mgmt.Backend {
 						SampleCollector: wire.SampleCollector{Name: "flows", Protocol: "sflow", Address: addr("10.2.0.50"), Port: 6343, Source: addr("10.1.0.1")}}}}, Lost: 2},
 				{Card: 2, Error: "line card 2 is not connected"}}}, nil
 		},
+		Guards: func(_ context.Context, acl string) (mgmt.Guards, error) {
+			if acl == "nope" {
+				return mgmt.Guards{}, &mgmt.Error{Status: 404, Message: "no such ACL: nope"}
+			}
+			return mgmt.Guards{Cards: []mgmt.GuardCard{{Card: 1, Unlogged: 4, Guards: []mgmt.Guard{
+				{Name: "red-up", Texts: []string{"deny from 192.0.2.0/24 log", "permit"}, GuardStatus: wire.GuardStatus{ACL: "edge", Hits: []uint64{3, 5}, Unfitted: 1, RPF: "strict", Spoofed: 2}},
+				{Name: "red-up", GuardStatus: wire.GuardStatus{Out: true, Policer: &wire.PolicerStatus{PolicerConfig: wire.PolicerConfig{Rate: 10_000_000, Peak: 1_500_000_000}, Packets: 7, OverPackets: 6, DropPackets: 5}}}}},
+				{Card: 2, Error: "line card 2 is not connected"}}}, nil
+		},
 		Mirrors: func(context.Context) (mgmt.Mirrors, error) {
 			return mgmt.Mirrors{Mirrors: []mgmt.Mirror{
 				{Card: 1, Interfaces: []string{"red-up", "red-b"}, Direction: "both", ACL: "web", MirrorStatus: wire.MirrorStatus{Name: "span", Device: "eth7", Up: true, Matched: 9, Frames: 8, Bytes: 800, Dropped: 1}},

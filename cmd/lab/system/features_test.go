@@ -47,6 +47,7 @@ func TestFeatures(t *testing.T) {
 	t.Run("sampling", func(t *testing.T) { r.checkSampling(t) })
 	t.Run("mirror", func(t *testing.T) { r.checkMirror(t) })
 	t.Run("capture with a filter", func(t *testing.T) { r.checkFilteredCapture(t) })
+	t.Run("filters", func(t *testing.T) { r.checkFilters(t) })
 }
 
 // collect starts a collector of nfdump's, which writes its files when it ends.
@@ -209,5 +210,84 @@ func (r *rig) checkFilteredCapture(t *testing.T) {
 	}
 	if n, all := packets(t, file, "icmp.type == 8 && ip.src == 10.1.0.2"), packets(t, file, "frame"); n != 5 || all != 5 {
 		t.Errorf("%d packets, %d that fit", all, n)
+	}
+}
+
+// reconfigure applies the rig's configuration with one text in place of another.
+func (r *rig) reconfigure(t *testing.T, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile("../../../configs/lab/features-r1.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), from) {
+		t.Fatalf("the configuration has no %q", from)
+	}
+	if _, err := r.client.Apply(t.Context(), "features.yaml", []byte(strings.Replace(string(text), from, to, 1))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkFilters sends real packets through lists, source checks and policers.
+func (r *rig) checkFilters(t *testing.T) {
+	src, dst := r.node("src"), r.node("dst")
+	r.reconfigure(t, "sampling: 5}\n  - {name: dst", "acl-in: edge, source-check: strict}\n  - {name: dst")
+	eventually(t, 10*time.Second, func(context.Context) error {
+		if out, err := try(t, src, "ping -n -q -c 1 -W 1 10.2.0.2"); err == nil {
+			return fmt.Errorf("not denied yet: %s", out)
+		}
+		return nil
+	})
+	lab := filepath.Join(binaries(), "lab")
+	p, err := dst.Start("http", lab, "http", "10.2.0.2:8080", "dst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Forget("http")
+	eventually(t, 10*time.Second, func(context.Context) error {
+		if !strings.Contains(p.Output(), "listening") {
+			return fmt.Errorf("web server: %s", p.Output())
+		}
+		return nil
+	})
+	sh(t, src, "%s get http://10.2.0.2:8080/1", lab)
+	sh(t, src, "ping -n -q -c 2 -i 0.1 -W 2 2001:db8:2::2 && ping -n -q -c 2 -i 0.1 -W 2 10.1.0.1")
+	// A source that is not on the link: the list would let it in, and the answer would come back.
+	sh(t, src, "ip addr add 10.2.0.77/32 dev lo")
+	if out, err := try(t, src, "ping -n -q -c 2 -i 0.1 -W 1 -I 10.2.0.77 10.1.0.1"); err == nil {
+		t.Errorf("a spoofed source passes: %s", out)
+	}
+	sh(t, src, "ip addr del 10.2.0.77/32 dev lo")
+	v, err := r.client.Guards(t.Context(), "edge")
+	if err != nil || len(v.Cards) != 1 || len(v.Cards[0].Guards) != 1 {
+		t.Fatalf("%+v %v", v, err)
+	}
+	if g := v.Cards[0].Guards[0]; g.Name != "src" || len(g.Hits) != 4 || g.Hits[0] == 0 || g.Hits[1] < 100 || g.Hits[2] < 2 || g.Hits[3] < 2 || g.Spoofed < 2 || len(g.Texts) != 4 {
+		t.Errorf("%+v", g)
+	}
+	if out := r.cli(t, "show acl edge"); !strings.Contains(out, "deny icmp to 10.2.0.0/24 log") || !strings.Contains(out, "strict") {
+		t.Errorf("show acl edge:\n%s", out)
+	}
+	if out := r.cli(t, "show interfaces src"); !strings.Contains(out, "access list") {
+		t.Errorf("show interfaces src:\n%s", out)
+	}
+	if log := r.r1.Proc("godwitd").Output(); !strings.Contains(log, "packet denied") {
+		t.Error("the log has no denied packet")
+	}
+	// 4 Mbit/s, and once 60,000 bytes: 400 packets of 1,028 bytes at once are too many.
+	r.reconfigure(t, "sampling: 5}\n  - {name: dst", "policer-in: {rate: 4M, burst: 60k}}\n  - {name: dst")
+	eventually(t, 10*time.Second, func(context.Context) error {
+		if _, err := try(t, src, "ping -n -q -c 1 -W 1 10.2.0.2"); err != nil {
+			return fmt.Errorf("still denied: %w", err)
+		}
+		return nil
+	})
+	_, _ = try(t, src, "ping -n -q -f -c 400 -l 400 -s 1000 -w 3 10.2.0.2")
+	v, err = r.client.Guards(t.Context(), "")
+	if err != nil || len(v.Cards) != 1 || len(v.Cards[0].Guards) != 1 || v.Cards[0].Guards[0].Policer == nil {
+		t.Fatalf("%+v %v", v, err)
+	}
+	if p := v.Cards[0].Guards[0].Policer; p.Packets < 50 || p.DropPackets < 100 {
+		t.Errorf("%+v", p)
 	}
 }
