@@ -210,7 +210,7 @@ func TestGuardTwin(t *testing.T) {
 		return false
 	}
 	passed := 0
-	for range 60 {
+	for range 15 {
 		r := newRig(t, Options{})
 		r.know()
 		in, out := random(), random()
@@ -221,7 +221,7 @@ func TestGuardTwin(t *testing.T) {
 		}
 		r.settle()
 		r.clear()
-		for range 40 {
+		for range 60 {
 			src, dst := netip.AddrFrom4([4]byte{10, 0, 1, byte(2 + g.IntN(200))}), addr(dsts[g.IntN(len(dsts))])
 			r.in(port1, udp(t, src.String(), dst.String(), 5))
 			want := permits(in, src, dst) && permits(out, src, dst)
@@ -233,7 +233,7 @@ func TestGuardTwin(t *testing.T) {
 			}
 		}
 	}
-	if passed < 100 {
+	if passed < 20 {
 		t.Errorf("only %d packets passed", passed)
 	}
 }
