@@ -391,7 +391,7 @@ func describe(old, next *config.Config) []string {
 	if !reflect.DeepEqual(was0.Cluster, is0.Cluster) {
 		lines = append(lines, "system cluster: changed (in force when the supervisor starts again)")
 	}
-	if was0.Cluster, is0.Cluster = nil, nil; was0 != is0 {
+	if was0.Cluster, is0.Cluster = nil, nil; !reflect.DeepEqual(was0, is0) {
 		lines = append(lines, "system: changed")
 	}
 	lines = compare(lines, "card", old.Cards, next.Cards, func(k config.Card) string { return fmt.Sprint(k.ID) })

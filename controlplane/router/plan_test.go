@@ -168,6 +168,10 @@ func TestDescribe(t *testing.T) {
 	if got := describe(next, next); len(got) != 0 || got == nil {
 		t.Errorf("no difference: %#v", got)
 	}
+	same := "system: {express: true, management: {operators: [root]}}\ncards: [{id: 1}]\n"
+	if got := describe(mustConfig(t, same), mustConfig(t, same)); len(got) != 0 {
+		t.Errorf("read twice: %q", got)
+	}
 }
 
 func TestGate(t *testing.T) {
