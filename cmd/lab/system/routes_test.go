@@ -178,7 +178,7 @@ func TestGobgpWorksAgainstEachSpeaker(t *testing.T) {
 
 func TestApplyChangesTheDifferenceOnly(t *testing.T) {
 	shared.converged(t)
-	original, err := os.ReadFile("../../../configs/lab/system-r1.yaml")
+	original, err := os.ReadFile(shared.r1.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -156,6 +156,7 @@ func (l *Lab) StartGodwit(_ context.Context, name string) error {
 			return fmt.Errorf("node %s: %w", name, err)
 		}
 	}
+	h.Config = conf
 	args := []string{filepath.Join(l.opts.Bin, "godwitd"), "--run-dir", h.RunDir(), "--state-dir", filepath.Join(h.Dir, "state"),
 		"--instance", h.Instance(), "--lib-dir", l.opts.Bin, "--trust", l.opts.Trust, "--config", conf}
 	if _, err := h.Start("godwitd", args...); err != nil {

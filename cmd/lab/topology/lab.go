@@ -37,8 +37,10 @@ type Host struct {
 	Name  string
 	NetNS string // name of the namespace
 	Dir   string
-	lab   *Lab
-	procs []*Proc
+	// Config is the configuration that the node's router was started with.
+	Config string
+	lab    *Lab
+	procs  []*Proc
 }
 
 // Build makes the namespaces, links and addresses; no daemon runs yet. On an
