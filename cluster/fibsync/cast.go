@@ -11,8 +11,8 @@ import (
 
 const (
 	// CastDeadline is how long a card waits for changes that its session has named
-	// before it asks for them: a link's retransmissions, and a card's loop that is busy.
-	CastDeadline = 100 * time.Millisecond
+	// before it asks for them: long, because the bus loses hardly any, and a busy machine is late.
+	CastDeadline = 250 * time.Millisecond
 	// HeldBatches and HeldBytes bound what a card keeps of multicasts that its
 	// session has not named; the oldest are dropped.
 	HeldBatches = 64
