@@ -79,8 +79,6 @@ func concat(lists ...[]element) (all []element) {
 	return all
 }
 
-const ipfixHeader = 16
-
 func half(b []byte, v uint16) []byte { return binary.BigEndian.AppendUint16(b, v) }
 
 // varied appends bytes with a length of one or three bytes (RFC 7011, 7).
