@@ -72,7 +72,8 @@ func TestBucketsAreResilient(t *testing.T) {
 			if slices.Index(dead, true) < 0 && !slices.Equal(b.now, home) {
 				t.Fatal("all live, and not all buckets are at home")
 			}
-			b.checkShares(t, dead, 0.04*float64(len(b.now))+2)
+			// Flows of living members stay, so shares even out late: 0.086 off at worst in seven million steps.
+			b.checkShares(t, dead, 0.12*float64(len(b.now))+2)
 		}
 		clear(dead)
 		b.follow(dead)
