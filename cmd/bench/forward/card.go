@@ -19,11 +19,10 @@ import (
 	"godwit/fib/patricia"
 )
 
-// Numbers of the card under test.
-const (
-	cardID   fib.CardID = 1
-	puntRoom            = 512
-)
+// Of the card under test.
+const cardID fib.CardID = 1
+
+const puntRoom = 512
 
 var (
 	inPort  = fib.MakePortID(cardID, 1)
