@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"time"
 
 	"godwit/cluster/bus"
@@ -111,7 +112,8 @@ func (s *cards) do(effects []member.Effect) {
 	}
 }
 
-// hold configures a card without its ports, but those that forward still.
+// hold configures a card without its ports, but those that forward still, and
+// without mirrors to the others.
 func (s *cards) hold(c *card) {
 	cfg := *c.cfg
 	cfg.Ports, cfg.Hold = []wire.PortConfig{}, true
@@ -120,6 +122,9 @@ func (s *cards) hold(c *card) {
 			cfg.Ports = append(cfg.Ports, p)
 		}
 	}
+	cfg.Mirrors = slices.DeleteFunc(slices.Clone(cfg.Mirrors), func(m wire.MirrorConfig) bool {
+		return !slices.ContainsFunc(cfg.Ports, func(p wire.PortConfig) bool { return p.ID == m.Port })
+	})
 	s.setCard(c, cfg)
 }
 

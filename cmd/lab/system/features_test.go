@@ -48,6 +48,9 @@ func TestFeatures(t *testing.T) {
 	t.Run("mirror", func(t *testing.T) { r.checkMirror(t) })
 	t.Run("capture with a filter", func(t *testing.T) { r.checkFilteredCapture(t) })
 	t.Run("filters", func(t *testing.T) { r.checkFilters(t) })
+	if log := r.r1.Proc("godwitd").Output(); strings.Contains(log, "configure line card") {
+		t.Error("a line card refused its configuration")
+	}
 }
 
 // collect starts a collector of nfdump's, which writes its files when it ends.
@@ -97,9 +100,8 @@ func (r *rig) checkSampling(t *testing.T) {
 	flows := collect(t, col, "sfcapd", 6343)
 	psamp := collect(t, col, "nfcapd", 4739)
 	var samples uint64
-	for _, to := range []string{"10.2.0.2", "2001:db8:2::2", "10.2.0.2", "2001:db8:2::2"} { // twice: nfcapd waits for templates
-		sh(t, src, "ping -n -q -c 100 -i 0.002 %s", to)
-	}
+	// Both families at a time, for longer than templates take to be sent again: nfcapd waits for them.
+	sh(t, src, "ping -n -q -c 200 -i 0.02 10.2.0.2 & ping -n -q -c 200 -i 0.02 2001:db8:2::2 && wait $!")
 	eventually(t, 20*time.Second, func(ctx context.Context) error {
 		v, err := r.client.Sampling(ctx)
 		if err != nil || len(v.Cards) != 1 || len(v.Cards[0].Interfaces) != 2 || len(v.Cards[0].Collectors) != 2 {

@@ -82,11 +82,18 @@ func TestRepairsAndNeighbours(t *testing.T) {
 		})
 	})
 	t.Run("gratuitous ARP", func(t *testing.T) {
-		p, err := upA.Start("arp", "tcpdump", "-lnni", "eth0", "-c", "1", "arp", "and", "arp[14:4]=0x0a000001", "and", "arp[24:4]=0x0a000001")
+		// On "any": a capture on eth0 itself would end with the link.
+		p, err := upA.Start("arp", "tcpdump", "-lnni", "any", "-c", "1", "arp", "and", "arp[14:4]=0x0a000001", "and", "arp[24:4]=0x0a000001")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer upA.Forget("arp")
+		eventually(t, 10*time.Second, func(context.Context) error {
+			if !strings.Contains(p.Output(), "listening on") {
+				return fmt.Errorf("tcpdump: %s", p.Output())
+			}
+			return nil
+		})
 		eventually(t, 15*time.Second, func(context.Context) error {
 			sh(t, upA, "ip link set eth0 down; ip link set eth0 up; ip route replace 10.1.0.0/16 via 10.0.0.1")
 			select {
