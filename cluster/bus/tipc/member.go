@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,6 +95,8 @@ type conn struct {
 	recvMu sync.Mutex
 	buf    []byte
 	oob    []byte
+
+	closing atomic.Bool // by Close
 }
 
 var _ bus.Conn = (*conn)(nil)
@@ -156,6 +159,9 @@ func (c *conn) reason(err error) error {
 	}
 	if !errors.Is(err, bus.ErrPeerGone) {
 		return err
+	}
+	if c.closing.Load() { // the kernel takes our own end for the peer's
+		return bus.ErrClosed
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,6 +226,7 @@ func (c *conn) Peer() bus.Address { return c.peer }
 // Close ends the connection in good order; what was sent still arrives.
 func (c *conn) Close() error {
 	c.m.release(c)
+	c.closing.Store(true)
 	_ = c.s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) }) // it may have ended
 	return c.s.close()
 }
