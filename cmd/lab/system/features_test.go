@@ -17,20 +17,7 @@ import (
 // featuresRig starts the network of configs/lab/features.yaml and waits until it forwards.
 func featuresRig(t *testing.T) *rig {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	r, err := newRig(ctx, "../../../configs/lab/features.yaml", "gwf", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the router's log\n%s", tail(r.r1.Proc("godwitd").Output(), 60))
-		}
-		if err := r.close(); err != nil {
-			t.Error(err)
-		}
-	})
+	r := ownRig(t, "../../../configs/lab/features.yaml", "gwf")
 	src := r.node("src")
 	for _, to := range []string{"10.2.0.2", "2001:db8:2::2"} {
 		eventually(t, 30*time.Second, func(ctx context.Context) error {
@@ -142,22 +129,29 @@ func (r *rig) checkSampling(t *testing.T) {
 	}
 }
 
-// checkMirror: what the ACL permits of a mirrored interface, both ways, and nothing else.
-func (r *rig) checkMirror(t *testing.T) {
-	src, dst, span := r.node("src"), r.node("dst"), r.node("span")
-	stop := sniff(t, span, "eth0", "")
-	lab := filepath.Join(binaries(), "lab")
-	p, err := dst.Start("http", lab, "http", "10.2.0.2:8080", "dst")
+// serveWeb starts a web server on 10.2.0.2:8080, with the program that also asks it.
+func serveWeb(t *testing.T, h *topology.Host) (lab string) {
+	t.Helper()
+	lab = filepath.Join(binaries(), "lab")
+	p, err := h.Start("http", lab, "http", "10.2.0.2:8080", "dst")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dst.Forget("http")
 	eventually(t, 10*time.Second, func(context.Context) error {
 		if !strings.Contains(p.Output(), "listening") {
 			return fmt.Errorf("web server: %s", p.Output())
 		}
 		return nil
 	})
+	return lab
+}
+
+// checkMirror: what the ACL permits of a mirrored interface, both ways, and nothing else.
+func (r *rig) checkMirror(t *testing.T) {
+	src, dst, span := r.node("src"), r.node("dst"), r.node("span")
+	stop := sniff(t, span, "eth0", "")
+	lab := serveWeb(t, dst)
+	defer dst.Forget("http")
 	eventually(t, 10*time.Second, func(ctx context.Context) error {
 		_, err := src.Exec(ctx, lab, "get", "http://10.2.0.2:8080/1")
 		return err
@@ -240,18 +234,8 @@ func (r *rig) checkFilters(t *testing.T) {
 		}
 		return nil
 	})
-	lab := filepath.Join(binaries(), "lab")
-	p, err := dst.Start("http", lab, "http", "10.2.0.2:8080", "dst")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lab := serveWeb(t, dst)
 	defer dst.Forget("http")
-	eventually(t, 10*time.Second, func(context.Context) error {
-		if !strings.Contains(p.Output(), "listening") {
-			return fmt.Errorf("web server: %s", p.Output())
-		}
-		return nil
-	})
 	sh(t, src, "%s get http://10.2.0.2:8080/1", lab)
 	sh(t, src, "ping -n -q -c 2 -i 0.1 -W 2 2001:db8:2::2 && ping -n -q -c 2 -i 0.1 -W 2 10.1.0.1")
 	// A source that is not on the link: the list would let it in, and the answer would come back.

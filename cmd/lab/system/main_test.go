@@ -62,6 +62,27 @@ func newRig(ctx context.Context, file, prefix, bin string) (*rig, error) {
 	return newExpressRig(ctx, file, prefix, bin, os.Getenv("GODWIT_TEST_EXPRESS"))
 }
 
+// ownRig starts a network for one test, which removes it and, if it failed, shows
+// the router's log.
+func ownRig(t *testing.T, file, prefix string) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := newRig(ctx, file, prefix, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the router's log\n%s", tail(r.r1.Proc("godwitd").Output(), 60))
+		}
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
 func newExpressRig(ctx context.Context, file, prefix, bin, express string) (*rig, error) {
 	top, err := topology.Load(file)
 	if err != nil {

@@ -15,20 +15,7 @@ import (
 // opsRig starts the network of configs/lab/ops.yaml and waits until it forwards.
 func opsRig(t *testing.T) *rig {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	r, err := newRig(ctx, "../../../configs/lab/ops.yaml", "gwo", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the router's log\n%s", tail(r.r1.Proc("godwitd").Output(), 60))
-		}
-		if err := r.close(); err != nil {
-			t.Error(err)
-		}
-	})
+	r := ownRig(t, "../../../configs/lab/ops.yaml", "gwo")
 	eventually(t, 30*time.Second, func(ctx context.Context) error {
 		_, err := r.node("lan").Exec(ctx, "ping", "-n", "-c", "1", "-W", "1", "198.51.100.1")
 		return err
